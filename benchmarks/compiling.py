@@ -1,0 +1,99 @@
+"""What a deep network costs before its first step: trace, lower and compile one value_and_grad of an MLP.
+
+The layers stand in a Python loop, as most users write them, so every layer is traced by itself. Each trial builds new
+functions, a new ``any_mode`` among them, with JAX's caches emptied: the cost of a fresh process.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adjax import AffineParams, affine, any_mode
+from benchmarks.harness import (
+    Bar,
+    Entry,
+    Options,
+    Program,
+    Row,
+    Table,
+    alternate,
+    compile_timed,
+    paired_ratio,
+    spread,
+)
+
+DEPTH, SMOKE_DEPTH, MOST_TRIALS = 24, 3, 9
+STAGES = ("trace_ms", "lower_ms", "compile_ms", "total_ms")
+COLUMNS = {stage.replace("_", " "): f"{{{stage}:.1f}}" for stage in STAGES} | {
+    "trace / ours": "{trace_ratio:.3f}",
+    "total / ours": "{total_ratio:.3f}",
+    "quartiles of it": "{total_ratio_low:.3f}-{total_ratio_high:.3f}",
+}
+
+Layer = Callable[[AffineParams, jax.Array], jax.Array]
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Layers all alike, which a cache by shape serves, and layers all different, which it does not."""
+    depth = SMOKE_DEPTH if options.smoke else DEPTH
+    yield Row(f"{depth}-layer MLP, equal widths", partial(measure, "equal widths", [32] * (depth + 1)))
+    yield Row(f"{depth}-layer MLP, all widths different", partial(measure, "all widths different", range(16, 17 + depth)))
+
+
+def spelled() -> Layer:
+    """affine, built anew from its parts."""
+    rule = jax.custom_vjp(affine.fun)
+    rule.defvjp(affine.fwd, affine.bwd)
+    return any_mode(rule)
+
+
+def plain() -> Layer:
+    """What autodiff gets to differentiate."""
+    return lambda params, X: X @ params.W + params.b
+
+
+def network(layer: Layer, widths: Any) -> tuple[Callable[..., Any], list[AffineParams], jax.Array]:
+    """value_and_grad of the mean square of a tanh MLP, and its arguments."""
+    keys = jax.random.split(jax.random.key(0), len(widths))
+    layers = [AffineParams.init(k, d, p) for k, d, p in zip(keys[1:], widths[:-1], widths[1:], strict=True)]
+
+    def loss(layers: list[AffineParams], X: jax.Array) -> jax.Array:
+        for params in layers:
+            X = jnp.tanh(layer(params, X))
+        return jnp.mean(X**2)
+
+    return jax.value_and_grad(loss), layers, jax.random.normal(keys[0], (8, widths[0]))
+
+
+def measure(label: str, widths: Any, options: Options) -> Table:
+    """Ours and autodiff's stages, by turns; medians and ratios of the trials."""
+    trials = {name: lambda build=build: compile_timed(*network(build(), widths))
+              for name, build in {"adjax": spelled, "plain autodiff": plain}.items()}  # fmt: skip
+    rounds = min(options.rounds[0], MOST_TRIALS), min(options.rounds[1], MOST_TRIALS)
+    programs = alternate(trials, seconds=options.seconds, rounds=rounds, seed=options.seed)
+    entries = [Entry(name, _measures(programs[name], programs["adjax"])) for name in trials]
+    ratio = 1 / entries[1].measures["total_ratio"]
+    reason = "smoke run" if options.smoke else ""
+    return Table(
+        f"{len(widths) - 1}-layer MLP in a Python loop, {label}: value_and_grad, traced, lowered, compiled",
+        COLUMNS,
+        entries,
+        bars=[Bar(f"compile, {label}: adjax / plain autodiff", ratio, "<=", 1.5, reason=reason)],
+        notes=[f"{len(programs['adjax'])} trials, new functions and empty caches in each"],
+        timed=not options.smoke,
+    )
+
+
+def _measures(theirs: list[Program], ours: list[Program]) -> dict[str, float]:
+    medians = {stage: spread([getattr(program, stage) for program in theirs]).median for stage in STAGES}
+    trace = paired_ratio([p.trace_ms for p in theirs], [p.trace_ms for p in ours])
+    total = paired_ratio([p.total_ms for p in theirs], [p.total_ms for p in ours])
+    return medians | {
+        "trace_ratio": trace.median,
+        "total_ratio": total.median,
+        "total_ratio_low": total.low,
+        "total_ratio_high": total.high,
+    }

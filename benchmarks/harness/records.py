@@ -1,0 +1,75 @@
+"""What is measured, as plain records: they print as tables and are written as JSON."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from benchmarks.harness.options import Options
+
+SENSES: dict[str, Callable[[float, float], bool]] = {
+    "<=": lambda value, limit: value <= limit,
+    ">=": lambda value, limit: value >= limit,
+    "==": lambda value, limit: value == limit,
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A named check: ``value sense limit``. A bar with a reason is shown with it and not judged."""
+
+    name: str
+    value: float | None
+    sense: str
+    limit: float
+    unit: str = ""
+    reason: str = ""
+
+    @property
+    def status(self) -> str:
+        """``pass``, ``miss`` or ``not judged``."""
+        if self.reason or self.value is None:
+            return "not judged"
+        return "pass" if SENSES[self.sense](self.value, self.limit) else "miss"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a table: a contender and its measures, or the reason why it has none."""
+
+    name: str
+    measures: dict[str, float] = field(default_factory=dict)
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What measuring one row gave. ``columns`` maps a heading to the template of its cells: ``"{median_ms:.2f}"``.
+
+    The first entry is ours. ``timed`` is false where the times mean nothing (one round of a smoke run).
+    """
+
+    name: str
+    columns: dict[str, str]
+    entries: list[Entry]
+    ceilings: list[dict[str, Any]] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    timed: bool = True
+
+    def entry(self, name: str) -> Entry:
+        """The entry of that name."""
+        return next(entry for entry in self.entries if entry.name == name)
+
+    def record(self) -> dict[str, Any]:
+        """As JSON: every field but the layout, and the status of each bar."""
+        fields = asdict(self)
+        del fields["columns"]
+        return fields | {"bars": [asdict(bar) | {"status": bar.status} for bar in self.bars]}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing to measure: nothing is built before ``measure`` is called."""
+
+    name: str
+    measure: Callable[[Options], Table]

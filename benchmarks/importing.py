@@ -1,0 +1,53 @@
+"""What ``import adjax`` adds to ``import jax``, each time in a fresh process."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import adjax
+from benchmarks.harness import Bar, Entry, Options, Row, Table, spread
+
+BAR_MS, LEAST, MOST = 150, 5, 15
+CHILD = """
+import time
+start = time.perf_counter()
+import jax
+between = time.perf_counter()
+import adjax
+print(between - start, time.perf_counter() - between)
+"""
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """One row: the package is imported as a whole."""
+    yield Row("import adjax", measure)
+
+
+def child_ms() -> tuple[float, float]:
+    """Milliseconds of ``import jax`` and of ``import adjax`` after it, in one new interpreter.
+
+    Both are clocked in the same child, so that what jax takes, and how it varies, is in neither side of the difference.
+    """
+    root = Path(adjax.__file__).parents[1]
+    child = subprocess.run([sys.executable, "-c", CHILD], cwd=root, capture_output=True, text=True, check=True)
+    jax_s, adjax_s = map(float, child.stdout.split())
+    return 1e3 * jax_s, 1e3 * adjax_s
+
+
+def measure(options: Options) -> Table:
+    """The median of several children, after one that fills the file cache."""
+    jax_ms, adjax_ms = children(options)
+    entries = []
+    for name, values in (("import adjax, after jax", adjax_ms), ("import jax", jax_ms)):
+        low, median, high = spread(values)
+        entries.append(Entry(name, {"median_ms": median, "low_ms": low, "high_ms": high}))
+    reason = "smoke run" if options.smoke else ""
+    return Table(
+        "import, in fresh processes",
+        {"median ms": "{median_ms:.1f}", "quartiles": "{low_ms:.1f}-{high_ms:.1f}"},
+        entries,
+        bars=[Bar("import adjax adds", entries[0].measures["median_ms"], "<=", BAR_MS, "ms", reason)],
+        notes=[f"{len(adjax_ms)} processes"],
+        timed=not options.smoke,
+    )
