@@ -37,12 +37,18 @@ def _typed(text: str) -> str:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=Options.seconds, help="time to measure a row (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=Options.seed, help="of the orders of a round (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=Options.seconds, help="time to measure a row (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=Options.seed, help="of the orders of a round (default: %(default)s)"
+    )
     parser.add_argument("--smoke", action="store_true", help="tiny shapes, one round: does everything run?")
     parser.add_argument("--only", metavar="PATTERN", help="rows whose name contains this; * and ? match anything")
     parser.add_argument("--list", action="store_true", help="print the names of the rows and stop")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="default: benchmarks/results/latest.json or smoke.json")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="default: benchmarks/results/latest.json or smoke.json"
+    )
     parser.add_argument("--strict", action="store_true", help="exit with status 1 when a bar is missed")
     return parser.parse_args(arguments)
 

@@ -139,9 +139,7 @@ def compare_programs(shapes: tuple[tuple[int, int, int], ...], options: Options)
     entries, bars = [], []
     for shape in shapes:
         params, X, dY = problem(*shape)
-        ours, theirs = (
-            instructions(compile_timed(forward_backward(f), (params, X), dY)) for f in (affine, plain)
-        )
+        ours, theirs = (instructions(compile_timed(forward_backward(f), (params, X), dY)) for f in (affine, plain))
         entries += [Entry(f"adjax {_label(shape)}", ours), Entry(f"plain autodiff {_label(shape)}", theirs)]
         bars.append(Bar(f"products {_label(shape)}, as plain autodiff", ours["dot"], "==", theirs["dot"]))
         bars.append(Bar(f"copies {_label(shape)}, as plain autodiff", ours["copy"], "<=", theirs["copy"]))

@@ -40,7 +40,9 @@ def rows(options: Options) -> Iterator[Row]:
     """Layers all alike, which a cache by shape serves, and layers all different, which it does not."""
     depth = SMOKE_DEPTH if options.smoke else DEPTH
     yield Row(f"{depth}-layer MLP, equal widths", partial(measure, "equal widths", [32] * (depth + 1)))
-    yield Row(f"{depth}-layer MLP, all widths different", partial(measure, "all widths different", range(16, 17 + depth)))
+    yield Row(
+        f"{depth}-layer MLP, all widths different", partial(measure, "all widths different", range(16, 17 + depth))
+    )
 
 
 def spelled() -> Layer:
@@ -72,7 +74,7 @@ def measure(label: str, widths: Any, options: Options) -> Table:
     """Ours and autodiff's stages, by turns; medians and ratios of the trials."""
     trials = {name: lambda build=build: compile_timed(*network(build(), widths))
               for name, build in {"adjax": spelled, "plain autodiff": plain}.items()}  # fmt: skip
-    rounds = min(options.rounds[0], MOST_TRIALS), min(options.rounds[1], MOST_TRIALS)
+    rounds = options.rounds[0], min(options.rounds[1], MOST_TRIALS)
     programs = alternate(trials, seconds=options.seconds, rounds=rounds, seed=options.seed)
     entries = [Entry(name, _measures(programs[name], programs["adjax"])) for name in trials]
     ratio = 1 / entries[1].measures["total_ratio"]

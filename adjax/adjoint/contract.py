@@ -97,7 +97,9 @@ def _expand(spec: str, term: str, rank: int) -> Axes:
     left, dots, right = term.partition("...")
     free = rank - len(left) - len(right)
     axes = (*left, *("." * k for k in range(free, 0, -1)), *right)
-    if free < 0 or (free > 0 and not dots) or len(set(axes)) != len(axes) or not (left + right).isalpha() * (left + right != "") + (left + right == ""):
+    letters = left + right
+    fits = free == 0 or (free > 0 and dots)
+    if not fits or len(set(axes)) != len(axes) or (letters and not letters.isalpha()):
         raise ValueError(f"contract: {term!r} in {spec!r} does not fit an operand of rank {rank} with distinct axes")
     return axes
 

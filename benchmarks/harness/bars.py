@@ -1,5 +1,7 @@
 """Bars read off the table of a contest. The first entry is ours."""
 
+from collections.abc import Callable
+
 from benchmarks.harness.records import Bar, Table
 
 
@@ -22,7 +24,9 @@ def temporaries_at_most(table: Table, other: str, factor: float = 1.0) -> Bar:
     return Bar(name, ours, "<=", factor * theirs, "MB")
 
 
-def _bar(table, name, other, sense, limit, value):
+def _bar(
+    table: Table, name: str, other: str, sense: str, limit: float, value: Callable[[dict[str, float]], float]
+) -> Bar:
     entry = table.entry(other)
     if entry.missing:
         return Bar(name, None, sense, limit, reason=entry.missing)

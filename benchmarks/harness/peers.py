@@ -50,9 +50,7 @@ def jax_contenders(functions: Mapping[str, Callable[..., Any]], inputs: tuple[An
     return [jax_contender(name, f, inputs, dY) for name, f in functions.items()]
 
 
-def torch_contender(
-    name: str, f: Callable[..., Any], inputs: Sequence[Any], dY: Any, view: View = None
-) -> Contender:
+def torch_contender(name: str, f: Callable[..., Any], inputs: Sequence[Any], dY: Any, view: View = None) -> Contender:
     """One forward and backward pass of a PyTorch function on all cores: calls give (Y, *cotangents of float inputs).
 
     ``view`` puts the resulting NumPy arrays into our layout, where it differs.

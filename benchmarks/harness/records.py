@@ -1,7 +1,7 @@
 """What is measured, as plain records: they print as tables and are written as JSON."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from benchmarks.harness.options import Options
@@ -59,6 +59,10 @@ class Table:
     def entry(self, name: str) -> Entry:
         """The entry of that name."""
         return next(entry for entry in self.entries if entry.name == name)
+
+    def with_bars(self, bars: list[Bar]) -> "Table":
+        """The same measures, judged by these bars."""
+        return replace(self, bars=bars)
 
     def record(self) -> dict[str, Any]:
         """As JSON: every field but the layout, and the status of each bar."""

@@ -135,7 +135,10 @@ def plain_lines(headings: list[str], body: list[list[str]]) -> list[str]:
     """Aligned text: names on the left, figures on the right."""
     widths = [max(map(len, column)) for column in zip(headings, *body, strict=True)]
     return [
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in (headings, *body)
     ]
 

@@ -1,0 +1,26 @@
+"""adjax: layers for JAX whose backward pass is the adjoint of their derivative, written down and proven.
+
+    affine, AffineParams                          Y = X W + b, with dW = Xᵀ dY, dX = dY Wᵀ, db = Σ dY
+    any_mode, AnyMode                             lifts a jax.custom_vjp to every differentiation mode
+    linear_call                                   a linear map with a spelled adjoint
+    adjoint, transpose                            of a linear function
+    cotangent_like, contract, sum_leading, like   type a cotangent like its primal
+    inner, norm, random_like, zeros_like          the vector space of a pytree
+"""
+
+from .adjoint import AnyMode as AnyMode
+from .adjoint import Like as Like
+from .adjoint import adjoint as adjoint
+from .adjoint import any_mode as any_mode
+from .adjoint import contract as contract
+from .adjoint import cotangent_like as cotangent_like
+from .adjoint import inner as inner
+from .adjoint import like as like
+from .adjoint import linear_call as linear_call
+from .adjoint import norm as norm
+from .adjoint import random_like as random_like
+from .adjoint import sum_leading as sum_leading
+from .adjoint import transpose as transpose
+from .adjoint import zeros_like as zeros_like
+from .layers import AffineParams as AffineParams
+from .layers import affine as affine
