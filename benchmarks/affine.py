@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adjax import AffineParams, affine
@@ -143,7 +142,7 @@ def compare_programs(shapes: tuple[tuple[int, int, int], ...], options: Options)
         entries += [Entry(f"adjax {_label(shape)}", ours), Entry(f"plain autodiff {_label(shape)}", theirs)]
         bars.append(Bar(f"products {_label(shape)}, as plain autodiff", ours["dot"], "==", theirs["dot"]))
         bars.append(Bar(f"copies {_label(shape)}, as plain autodiff", ours["copy"], "<=", theirs["copy"]))
-    columns = {name: f"{{{name}:.0f}}" for name in INSTRUCTIONS} | {"temp MB": "{temporaries_mb:.3f}"}
+    columns = (*((name, f"{{{name}:.0f}}") for name in INSTRUCTIONS), ("temp MB", "{temporaries_mb:.3f}"))
     return Table("affine, instructions in the compiled programs", columns, entries, bars=bars)
 
 

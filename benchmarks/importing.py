@@ -49,9 +49,9 @@ def measure(options: Options) -> Table:
     reason = "smoke run" if options.smoke else ""
     return Table(
         "import, in fresh processes",
-        {"median ms": "{median_ms:.1f}", "quartiles": "{low_ms:.1f}-{high_ms:.1f}"},
+        (("median ms", "{median_ms:.1f}"), ("quartiles", "{low_ms:.1f}-{high_ms:.1f}")),
         entries,
         bars=[Bar("import adjax adds", entries[0].measures["median_ms"], "<=", BAR_MS, "ms", reason)],
-        notes=[f"{len(adjax_ms)} processes"],
+        notes=[f"processes: {len(adjax_ms)}"],
         timed=not options.smoke,
     )

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-tool = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "tools" / "notebooks.py"), run_name="notebooks"))
+TOOL = Path(__file__).parents[1] / "tools" / "notebooks.py"
+tool = SimpleNamespace(**runpy.run_path(str(TOOL), run_name="notebooks"))
 
 SOURCE = """# %% [markdown]
 # # A title

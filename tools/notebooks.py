@@ -4,9 +4,9 @@
     python tools/notebooks.py --check     execute all, write nothing, and fail where an .ipynb differs from its source
     python tools/notebooks.py 01_name     these alone
 
-A notebook fails when a cell raises, when a cell writes to stderr (a warning shown to the reader), or when the whole takes
-longer than LIMIT_S. The kernel is the interpreter that runs this file, whatever kernels the user has installed. What is
-written depends on the source and on the results alone: no times, no random cell ids, no version numbers in the metadata.
+A notebook fails when a cell raises, when a cell writes to stderr (a warning shown to the reader), or when the whole
+takes longer than LIMIT_S. The kernel is the interpreter that runs this file, whatever kernels the user has installed.
+What is written depends on the source and the results alone: no times, no random cell ids, no versions in the metadata.
 """
 
 import argparse
@@ -117,7 +117,7 @@ def execute(notebook: NotebookNode, folder: Path, private: str) -> NotebookNode:
 
 
 def kernel_environment() -> dict[str, str]:
-    """This process's, with figures drawn inline, JAX on the CPU unless the caller chose, and this checkout importable."""
+    """This process's, with inline figures, JAX on the CPU unless the caller chose, and this checkout importable."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {
         "JAX_PLATFORMS": "cpu",
@@ -168,8 +168,8 @@ def orphans(folder: Path) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run every notebook named, or all; exit status 1 when any failed."""
-    parser = argparse.ArgumentParser(prog="tools/notebooks.py", description="Execute the notebooks and write or check them.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where an .ipynb differs from its source")
+    parser = argparse.ArgumentParser(prog="tools/notebooks.py", description="Execute notebooks; write or check them.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where an .ipynb left its source")
     parser.add_argument("--folder", type=Path, default=ROOT / "notebooks", help="where the sources lie")
     parser.add_argument("names", nargs="*", metavar="NAME", help="a notebook's name; all when none is named")
     options = parser.parse_args(argv)

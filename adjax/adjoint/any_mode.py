@@ -110,7 +110,8 @@ class AnyMode(Generic[P, R]):
         def primal(*values: Any) -> R:
             return self.fun(*merge(values))
 
-        lifted = jax.custom_jvp(functools.update_wrapper(primal, self.fun))
+        primal.__name__, primal.__qualname__ = self.name, self.__qualname__
+        lifted = jax.custom_jvp(primal)
         call = functools.partial(self._jvp, merge, tuple(static.values()), names)
         lifted.defjvp(call, symbolic_zeros=True)
         return lifted(*dynamic)

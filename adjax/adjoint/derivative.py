@@ -35,7 +35,7 @@ def derivative(owner: str, adjoint: LinearMap, n_residuals: int, dy: Sequence[An
 
 
 def _explain(owner: str, error: Exception) -> str:
-    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
     return (
         f"any_mode: forward mode of {owner} is the transpose of its backward rule, which JAX cannot transpose "
         f"({reason}). Either the rule is not linear in its cotangent, and then it is no vector-Jacobian product: mend "

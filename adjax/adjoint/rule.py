@@ -71,7 +71,7 @@ class Signature:
         who = f"the backward rule of {self.owner.name}"
         returned = tuple(returned) if isinstance(returned, list) else returned
         if not isinstance(returned, tuple) or len(returned) != len(self.names):
-            got = f"{len(returned)} of them" if isinstance(returned, tuple) else type(returned).__name__
+            got = f"{len(returned)} of them" if isinstance(returned, tuple) else _show(returned)
             raise TypeError(
                 f"any_mode: {who} must return a tuple of one cotangent per argument ({', '.join(self.names)}), got {got}"
             )

@@ -41,14 +41,15 @@ def transpose(f: Callable[[PyTree], PyTree], x_like: PyTree) -> Callable[[PyTree
     if reason := why_not_linear(closed, [Kind.LINEAR] * len(leaves)):
         raise TypeError(f"transpose: {name} is not linear in its argument: {reason}")
     transposed = jax.linear_transpose(f, x_like)
+    try:
+        jax.eval_shape(transposed, jax.eval_shape(f, x_like))
+    except Exception as error:
+        reason = str(error).split("\n")[0].rstrip(".") or type(error).__name__
+        raise TypeError(f"transpose: {name} is not linear in its argument, or JAX cannot transpose it: {reason}") from error
 
     def apply(y: PyTree) -> PyTree:
         """fᵀ y."""
-        try:
-            return transposed(y)[0]
-        except (NotImplementedError, AssertionError) as error:
-            reason = str(error).split("\n")[0] or type(error).__name__
-            raise TypeError(f"transpose: {name} is not linear, or JAX cannot transpose it: {reason}") from error
+        return transposed(y)[0]
 
     return apply
 

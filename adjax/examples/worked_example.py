@@ -28,21 +28,21 @@ b = (0.5, -2)
 Layer = Callable[[AffineParams, Array], Array]
 
 
-class Rule(NamedTuple):
-    """One line of the backward pass: the axes of its factors and of its result, and the map it is the adjoint of."""
-
-    formula: str
-    factors: tuple[str, ...]
-    result: str
-    map: Callable[["Inputs"], Callable[[Array], Array]]
-
-
 class Inputs(NamedTuple):
     """The point at which the derivative is taken."""
 
     W: Array
     b: Array
     X: Array
+
+
+class Rule(NamedTuple):
+    """One line of the backward pass: the axes of its factors and of its result, and the map it is the adjoint of."""
+
+    formula: str
+    factors: tuple[str, ...]
+    result: str
+    map: Callable[[Inputs], Callable[[Array], Array]]
 
 
 RULES = {
@@ -63,10 +63,19 @@ class Gradient(NamedTuple):
     v_JTu: float
 
     @property
-    def agrees(self) -> bool:
-        """Whether the three values are equal, shape included, and the two inner products are."""
-        same = all(np.array_equal(self.spelled, other) for other in (self.vjp, self.transposed))
-        return same and self.Jv_u == self.v_JTu
+    def difference(self) -> float:
+        """⟨J v, u⟩ − ⟨v, Jᵀ u⟩, zero where the rule is the adjoint."""
+        return self.Jv_u - self.v_JTu
+
+    @property
+    def disagreements(self) -> tuple[str, ...]:
+        """What does not hold of the spelled rule: its value, shape included, or the identity of the inner products."""
+        holds = {
+            "jax.vjp": np.array_equal(self.spelled, self.vjp),
+            "jax.linear_transpose": np.array_equal(self.spelled, self.transposed),
+            "the adjoint of J": self.difference == 0,
+        }
+        return tuple(name for name, held in holds.items() if not held)
 
 
 class Example(NamedTuple):
@@ -79,8 +88,8 @@ class Example(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether every gradient agrees."""
-        return all(gradient.agrees for gradient in self.gradients)
+        """Whether every gradient passes every comparison."""
+        return not any(gradient.disagreements for gradient in self.gradients)
 
 
 def plain(W: Array, b: Array, X: Array) -> Array:
@@ -147,55 +156,47 @@ def render(example: Example, terminal: Terminal) -> str:
     inputs, Y, dY, gradients = example
     (n, d), p = inputs.X.shape, len(inputs.b)
     sizes = {"n": n, "d": d, "p": p}
-    head, quiet = (lambda text: terminal.paint(text, "bold", "cyan")), (lambda text: terminal.paint(text, "dim"))
-    shown = {"X (n,d)": inputs.X, "W (d,p)": inputs.W, "b (p)": inputs.b, "Y (n,p)": Y, "dY (n,p)": dY}
+    shown = {"X (n,d)": inputs.X, "W (d,p)": inputs.W, "b (p)": inputs.b, "Y (n,p)": Y, "dY = dL/dY": dY}
     lines = [
-        f"{terminal.paint('Y = X W + b', 'bold')}    {terminal.paint('L = Σ Y', 'bold')}    "
-        + quiet(f"n = {n} examples, d = {d} features in, p = {p} features out"),
+        terminal.paint("Y = X W + b    L = Σ Y", "bold")
+        + terminal.paint(f"    n = {n} examples, d = {d} features in, p = {p} features out", "dim"),
         "",
-        *beside([[quiet(name), *matrix(value)] for name, value in shown.items()]),
+        *beside([[terminal.paint(name, "dim"), *matrix(value)] for name, value in shown.items()]),
     ]
     for gradient in gradients:
-        lines += ["", *_render_gradient(gradient, sizes, terminal, head, quiet)]
-    correct = sum(gradient.agrees for gradient in gradients)
+        lines += ["", *_render_gradient(gradient, sizes, terminal)]
+    right = sum(not gradient.disagreements for gradient in gradients)
+    note = (
+        "Jᵀ is the backward rule that adjax.affine spells, J the derivative of the plain\n"
+        "X @ W + b; v and u are random signed integers, which float32 carries exactly."
+    )
     lines += [
         "",
-        quiet("v, u: random signed integers, exact in float32. J: derivative of the plain X @ W + b."),
-        quiet("Jᵀ: the backward rule that adjax.affine spells."),
+        *(terminal.paint(line, "dim") for line in note.splitlines()),
         "",
-        _verdict(example.agrees, f"{correct} of {len(gradients)} gradients agree", terminal),
+        _verdict(example.agrees, f"{right} of {len(gradients)} gradients are proven", terminal),
     ]
     return "\n".join(lines)
 
 
-def _render_gradient(
-    gradient: Gradient,
-    sizes: dict[str, int],
-    terminal: Terminal,
-    head: Callable[[str], str],
-    quiet: Callable[[str], str],
-) -> list[str]:
+def _render_gradient(gradient: Gradient, sizes: dict[str, int], terminal: Terminal) -> list[str]:
     rule = RULES[gradient.argument]
-    arrow = terminal.spell(" → ")
-    argument = shapes(rule.factors) + arrow + shapes((rule.result,))
-    numbers = shapes(rule.factors, sizes) + arrow + shapes((rule.result,), sizes)
+    letters, numbers = (f"{shapes(rule.factors, of)} → {shapes((rule.result,), of)}" for of in (None, sizes))
     values = {"spelled": gradient.spelled, "jax.vjp": gradient.vjp, "jax.linear_transpose": gradient.transposed}
-    products = [
-        f"⟨J v, u⟩   = {gradient.Jv_u:g}",
-        f"⟨v, Jᵀ u⟩  = {gradient.v_JTu:g}",
-        f"difference = {gradient.Jv_u - gradient.v_JTu:g}",
-    ]
-    blocks = [[quiet(name), *matrix(value)] for name, value in values.items()]
-    blocks.append([terminal.spell(line) for line in products])
+    products = {"⟨J v, u⟩": gradient.Jv_u, "⟨v, Jᵀ u⟩": gradient.v_JTu, "difference": gradient.difference}
+    wrong = " nor ".join(gradient.disagreements)
+    blocks = [[terminal.paint(name, "dim"), *matrix(value)] for name, value in values.items()]
+    names = [terminal.paint(name, "dim") for name in products]
     return [
-        f"{head(f'd{gradient.argument} = {rule.formula}')}    {argument}    {quiet(numbers)}",
-        *beside(blocks),
-        _verdict(gradient.agrees, "equal" if gradient.agrees else "they differ", terminal),
+        terminal.paint(f"d{gradient.argument} = {rule.formula}", "bold", "cyan")
+        + f"    {letters}    {terminal.paint(numbers, 'dim')}",
+        *beside([*blocks, names, [f"{value:g}" for value in products.values()]]),
+        _verdict(not wrong, f"spelled is not {wrong}" if wrong else "spelled = jax.vjp = jax.linear_transpose", terminal),
     ]
 
 
-def _verdict(agrees: bool, text: str, terminal: Terminal) -> str:
-    return terminal.paint(f"{'✓' if agrees else '✗'} {text}", "green" if agrees else "red")
+def _verdict(holds: bool, text: str, terminal: Terminal) -> str:
+    return terminal.paint(f"{'✓' if holds else '✗'} {text}", "green" if holds else "red")
 
 
 def main() -> int:

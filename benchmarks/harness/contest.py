@@ -15,16 +15,16 @@ from benchmarks.harness.programs import Program
 from benchmarks.harness.records import Entry, Table
 from benchmarks.harness.timing import alternate, calls_per_sample, paired_ratio, seconds_per_call, spread
 
-COLUMNS = {
-    "median ms": "{median_ms:.4g}",
-    "quartiles": "{low_ms:.3g}-{high_ms:.3g}",
-    "/ ours": "{ratio:.3f}",
-    "quartiles of it": "{ratio_low:.3f}-{ratio_high:.3f}",
-    "GFLOP/s": "{gflops:.1f}",
-    "GB/s": "{gbs:.1f}",
-    "temp MB": "{temporaries_mb:.2f}",
-    "compile ms": "{build_ms:.0f}",
-}
+COLUMNS = (
+    ("median ms", "{median_ms:.4g}"),
+    ("quartiles", "{low_ms:.3g}-{high_ms:.3g}"),
+    ("/ ours", "{ratio:.3f}"),
+    ("quartiles", "{ratio_low:.3f}-{ratio_high:.3f}"),
+    ("GFLOP/s", "{gflops:.1f}"),
+    ("GB/s", "{gbs:.1f}"),
+    ("temp MB", "{temporaries_mb:.2f}"),
+    ("compile ms", "{build_ms:.0f}"),
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def contest(
         COLUMNS,
         entries,
         ceilings=[c.record(spread(times[c.name]).median, reached[c.unit]) for c in ceilings],
-        notes=[f"{len(ours)} rounds, orders drawn at random, the second of two runs timed"],
+        notes=[f"rounds: {len(ours)}, orders drawn at random, the second of two runs timed"],
         timed=not options.smoke,
     )
 

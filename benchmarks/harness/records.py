@@ -43,13 +43,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """What measuring one row gave. ``columns`` maps a heading to the template of its cells: ``"{median_ms:.2f}"``.
+    """What measuring one row gave. ``columns`` are headings with the template of their cells: ``"{median_ms:.2f}"``.
 
     The first entry is ours. ``timed`` is false where the times mean nothing (one round of a smoke run).
     """
 
     name: str
-    columns: dict[str, str]
+    columns: tuple[tuple[str, str], ...]
     entries: list[Entry]
     ceilings: list[dict[str, Any]] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)

@@ -75,14 +75,15 @@ class Printer:
         self._text(f"{environment['cores']} cores of {environment['platform']}, device {environment['device']}{load}")
 
     def table(self, table: Table) -> None:
-        """The measures of every entry, the ceilings, the notes and the bars."""
+        """The measures of every entry, who is missing and why, the ceilings, the notes and the bars."""
         headings, body = cells(table)
         self._text("")
         if self.rich:
             self._rich_table(table, headings, body)
         else:
             print(table.name, *plain_lines(headings, body), sep="\n")
-        for line in [*map(ceiling_line, table.ceilings), *table.notes]:
+        missing = [f"not measured: {entry.name} ({entry.missing})" for entry in table.entries if entry.missing]
+        for line in [*missing, *map(ceiling_line, table.ceilings), *table.notes]:
             self._text(f"  {line}")
         for bar in table.bars:
             self._text(f"  {bar_line(bar)}", STYLES[bar.status])
@@ -104,24 +105,21 @@ class Printer:
 
         shown = RichTable(title=table.name, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for i, heading in enumerate(headings):
-            shown.add_column(heading, justify="right" if i else "left", overflow="fold")
+            shown.add_column(heading, justify="right" if i else "left", no_wrap=True)
         for i, line in enumerate(body):
             shown.add_row(*line, style="" if i else "bold")
         self._console().print(shown)
 
 
 def cells(table: Table) -> tuple[list[str], list[list[str]]]:
-    """The headings and the cells of every entry. A column that nobody fills is left out, a missing entry says why."""
-    filled = {
-        heading: template
-        for heading, template in table.columns.items()
+    """The headings and the cells of every entry. A column that nobody fills is left out."""
+    filled = [
+        (heading, template)
+        for heading, template in table.columns
         if any(_cell(template, entry.measures) != "–" for entry in table.entries)
-    }
-    body = []
-    for entry in table.entries:
-        name = f"{entry.name} ({entry.missing})" if entry.missing else entry.name
-        body.append([name, *(_cell(template, entry.measures) for template in filled.values())])
-    return ["", *filled], body
+    ]
+    body = [[entry.name, *(_cell(template, entry.measures) for _, template in filled)] for entry in table.entries]
+    return ["", *(heading for heading, _ in filled)], body
 
 
 def _cell(template: str, measures: dict[str, float]) -> str:
