@@ -26,6 +26,7 @@ from benchmarks.harness import (
     gemm_ceiling,
     jax_contender,
     jax_contenders,
+    normal,
     peer,
     temporaries_at_most,
     time_at_most,
@@ -76,8 +77,7 @@ def contest_of(shape: tuple[int, int, int], options: Options) -> Table:
 
 def problem(n: int, d: int, p: int) -> tuple[AffineParams, jax.Array, jax.Array]:
     """Random parameters, X[n d] and dY[n p]."""
-    keys = jax.random.split(jax.random.key(0), 4)
-    W, b, X, dY = (jax.random.normal(k, s) for k, s in zip(keys, [(d, p), (p,), (n, d), (n, p)], strict=True))
+    W, b, X, dY = normal((d, p), (p,), (n, d), (n, p))
     return AffineParams(W, b), X, dY
 
 

@@ -4,7 +4,8 @@ The layers stand in a Python loop, as most users write them, so every layer is t
 functions, a new ``any_mode`` among them, with JAX's caches emptied: the cost of a fresh process.
 """
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from benchmarks.harness import (
     Table,
     alternate,
     compile_timed,
+    normal,
     paired_ratio,
     spread,
 )
@@ -58,23 +60,29 @@ def plain() -> Layer:
     return lambda params, X: X @ params.W + params.b
 
 
-def network(layer: Layer, widths: Any) -> tuple[Callable[..., Any], list[AffineParams], jax.Array]:
-    """value_and_grad of the mean square of a tanh MLP, and its arguments."""
-    keys = jax.random.split(jax.random.key(0), len(widths))
-    layers = [AffineParams.init(k, d, p) for k, d, p in zip(keys[1:], widths[:-1], widths[1:], strict=True)]
+def parameters(widths: Sequence[int]) -> list[AffineParams]:
+    """Random W[d p] and b[p] of one layer after another."""
+    return [AffineParams(*normal((d, p), (p,))) for d, p in itertools.pairwise(widths)]
+
+
+def value_and_grad(layer: Layer) -> Callable[..., Any]:
+    """(layers, X) ↦ the mean square of a tanh MLP, and its gradient."""
 
     def loss(layers: list[AffineParams], X: jax.Array) -> jax.Array:
         for params in layers:
             X = jnp.tanh(layer(params, X))
         return jnp.mean(X**2)
 
-    return jax.value_and_grad(loss), layers, jax.random.normal(keys[0], (8, widths[0]))
+    return jax.value_and_grad(loss)
 
 
-def measure(label: str, widths: Any, options: Options) -> Table:
+def measure(label: str, widths: Sequence[int], options: Options) -> Table:
     """Ours and autodiff's stages, by turns; medians and ratios of the trials."""
-    trials = {name: lambda build=build: compile_timed(*network(build(), widths))
-              for name, build in {"adjax": spelled, "plain autodiff": plain}.items()}  # fmt: skip
+    layers, (X,) = parameters(widths), normal((8, widths[0]))
+    builders = {"adjax": spelled, "plain autodiff": plain}
+    trials = {
+        name: lambda build=build: compile_timed(value_and_grad(build()), layers, X) for name, build in builders.items()
+    }
     rounds = options.rounds[0], min(options.rounds[1], MOST_TRIALS)
     programs = alternate(trials, seconds=options.seconds, rounds=rounds, seed=options.seed)
     entries = [Entry(name, _measures(programs[name], programs["adjax"])) for name in trials]

@@ -20,12 +20,12 @@
 #
 # $$dW = X^\top dY, \qquad dX = dY\,W^\top, \qquad db = \textstyle\sum_n dY,$$
 #
-# and nobody need remember them: the shapes leave no other choice. This notebook finds them, proves them, draws them,
-# and makes them work under every transformation of JAX.
+# and nobody need remember them: the shapes leave no other choice. This notebook finds them, draws them, proves them, and
+# makes them work under every transformation of JAX.
 #
 # **After it you can**
 #
-# - write down the gradient of any product of matrices from the shapes of its factors, and say what shapes cannot tell;
+# - write down the gradient of a matrix product from the shapes of its factors, and say what shapes cannot tell;
 # - read a gradient off a picture: take the argument out, and what is left is its gradient;
 # - test a backward rule with two inner products, without knowing the right answer;
 # - say what `jax.jvp`, `jax.vjp` and `jax.linear_transpose` compute, and why they must agree;
@@ -50,7 +50,8 @@ from adjax import AffineParams, affine, any_mode, inner, transpose
 # ## 1 · The example
 #
 # $n = 3$ examples, $d = 2$ features in, $p = 2$ features out, and the plainest of losses, $L = \sum Y$. All numbers are
-# small multiples of ½, which float32 adds and multiplies without rounding: **every equality in this notebook is exact.**
+# small multiples of ½, which float32 adds and multiplies without rounding, so **every equality in this notebook is
+# exact.**
 
 # %%
 X = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])  # (n, d)
@@ -58,15 +59,20 @@ W = jnp.array([[2.0, 1.0], [-1.0, 3.0]])             # (d, p)
 b = jnp.array([0.5, -2.0])                           # (p,)
 params = AffineParams(W, b)
 
-Y = affine(params, X)
-dY = jnp.ones_like(Y)                                # L = Σ Y, so every entry of Y moves L by as much as itself moves
-grads, dX = jax.grad(lambda params, X: affine(params, X).sum(), argnums=(0, 1))(params, X)
 
-for name, value in {"Y": Y, "dW": grads.W, "dX": dX, "db": grads.b}.items():
+def loss(params, X):
+    return affine(params, X).sum()
+
+
+Y = affine(params, X)                                # (n, p)
+dY = jax.grad(jnp.sum)(Y)                            # (n, p), all ones: L moves by as much as any entry of Y does
+(dW, db), dX = jax.grad(loss, argnums=(0, 1))(params, X)
+
+for name, value in {"Y": Y, "dY": dY, "dW": dW, "dX": dX, "db": db}.items():
     print(f"{name:2} = {value.tolist()}")
 
 assert jnp.array_equal(Y, X @ W + b)
-assert jnp.array_equal(dY, jax.grad(jnp.sum)(Y))
+assert jnp.array_equal(dY, jnp.ones((3, 2)))
 
 # %% [markdown]
 # ## 2 · Three gradients from shapes alone
@@ -77,81 +83,567 @@ assert jnp.array_equal(dY, jax.grad(jnp.sum)(Y))
 # 2. **Degree.** $W \mapsto XW$ is linear, so its derivative depends on $X$ and not on $W$. Doubling $X$ doubles the
 #    effect of $W$, and doubling $dY$ doubles all that follows from it. So $dW$ holds $X$ once, $dY$ once, and no $W$.
 #
-# By the same reasoning $dX$ is made of $W$ and $dY$. And $b$ is the row of weights of one more feature that is
-# always 1, $XW + \mathbf 1 b^\top$, so $db$ is made of the column $\mathbf 1$ and $dY$.
+# By the same reasoning $dX$ is made of $W$ and $dY$. And $b$ is the row of weights of one more feature that is always 1,
+# $Y = XW + \mathbf 1 b^\top$, so $db$ is made of the column $\mathbf 1$ and $dY$.
 #
 # The second fact, checked:
 
+
 # %%
-def pull(params, X, dY):
-    """(dW, db, dX), by the backward rule that `affine` spells."""
-    (dW, db), dX = jax.vjp(affine, params, X)[1](dY)
-    return dW, db, dX
+def pull(W, X, b, dY):
+    """(dW, dX, db) by the backward rule that `affine` spells."""
+    (dW, db), dX = jax.vjp(affine, AffineParams(W, b), X)[1](dY)
+    return dW, dX, db
 
 
-dW, db, dX = pull(params, X, dY)
+dW, dX, db = pull(W, X, b, dY)
 
-assert jnp.array_equal(pull(AffineParams(-7 * W, b), X, dY)[0], dW)  # dW does not depend on W ...
-assert jnp.array_equal(pull(params, 2 * X, dY)[0], 2 * dW)           # ... and is linear in X
-assert jnp.array_equal(pull(params, X, 2 * dY)[0], 2 * dW)           # ... and in dY
-assert jnp.array_equal(pull(params, -7 * X, dY)[2], dX)              # dX does not depend on X ...
-assert jnp.array_equal(pull(AffineParams(2 * W, b), X, dY)[2], 2 * dX)
+assert jnp.array_equal(pull(-7 * W, X, b, dY)[0], dW)     # dW does not depend on W,
+assert jnp.array_equal(pull(W, 2 * X, b, dY)[0], 2 * dW)  # is linear in X
+assert jnp.array_equal(pull(W, X, b, 2 * dY)[0], 2 * dW)  # and linear in dY
+assert jnp.array_equal(pull(W, -7 * X, b, dY)[1], dX)     # dX does not depend on X
+assert jnp.array_equal(pull(2 * W, X, b, dY)[1], 2 * dX)  # and is linear in W
 
 # %% [markdown]
-# Two matrices, either first, each transposed or not: eight products. A product exists only where the axes in the middle
-# are the same axis; the axes outside are its shape. We let the machine write down all eight, three times.
+# Two matrices, either first, each transposed or not: eight products. A product exists only where the two axes in the
+# middle are the same axis; the two outside are its shape. The machine writes down all eight, three times.
 
 # %%
-AXES = {"X": "nd", "W": "dp", "dY": "np", "𝟏": "n1", "b": "1p"}  # b as a row: its first axis is the constant feature
+AXES = {"X": "nd", "W": "dp", "dY": "np", "1": "n1", "b": "1p"}  # b is a row; its axis 1 is the constant feature
 
 
 def axes(factor):
-    """The two axes of a factor such as `X` or `Xᵀ`."""
+    """The two axes of a factor such as X or Xᵀ."""
     letters = AXES[factor.removesuffix("ᵀ")]
     return letters[::-1] if factor.endswith("ᵀ") else letters
 
 
-def candidates(*names):
-    """Every product of two matrices, each transposed or not, in either order."""
-    for first, second in itertools.permutations(names):
+def products(A, B):
+    """Every product of two matrices, in either order, each transposed or not."""
+    for first, second in ((A, B), (B, A)):
         for s, t in itertools.product(("", "ᵀ"), repeat=2):
             yield first + s, second + t
 
 
-def result_axes(left, right):
-    """The axes of the product, or None where the axes in the middle are not the same."""
+def product_axes(left, right):
+    """The axes of a product, or None where the axes in the middle are not the same."""
     (rows, middle), (other, columns) = axes(left), axes(right)
     return rows + columns if middle == other else None
 
 
 found = {}
-for argument, factor in {"W": "X", "X": "W", "b": "𝟏"}.items():
-    wanted = AXES[argument]
-    print(f"d{argument} must be ({wanted[0]},{wanted[1]}), made of {factor} and dY")
-    for left, right in candidates(factor, "dY"):
-        got = result_axes(left, right)
-        sketch = "".join(f"({axes(f)[0]},{axes(f)[1]})" for f in (left, right))
-        verdict = f"→ ({got[0]},{got[1]})" if got else f"  {axes(left)[1]} does not meet {axes(right)[0]}"
-        print(f"    {left:3} {right:3}   {sketch}  {verdict}{'   ✓' if got == wanted else ''}")
-    fitting = [pair for pair in candidates(factor, "dY") if result_axes(*pair) == wanted]
-    assert len(fitting) == 1  # the shapes leave no choice
-    found[argument] = fitting[0]
+for argument, factor in {"W": "X", "X": "W", "b": "1"}.items():
+    print("d{0} has the axes ({1},{2}) and is made of {3} and dY".format(argument, *AXES[argument], factor))
+    for left, right in products(factor, "dY"):
+        shape = product_axes(left, right)
+        result = "→ ({},{})".format(*shape) if shape else f"  {axes(left)[1]} does not meet {axes(right)[0]}"
+        mark = "  ✓" if shape == AXES[argument] else ""
+        print("    {:3} {:4} ({},{})({},{}) {}{}".format(left, right, *axes(left), *axes(right), result, mark))
     print()
 
+    exist = [pair for pair in products(factor, "dY") if product_axes(*pair)]
+    fit = [pair for pair in exist if product_axes(*pair) == AXES[argument]]
+    assert len(exist) == 2 and len(fit) == 1  # the shapes leave no choice
+    found[argument] = fit[0]
+
 # %% [markdown]
-# One product of eight, each time. The only others that exist are the transposes of the right ones. Evaluated, the three
-# are the gradients that JAX finds:
+# Of eight products two exist, and they are each other's transposes; one has the right shape. Evaluated, the three that
+# were found are the gradients that JAX computes without any rule of ours:
 
 # %%
-VALUES = {"X": X, "W": W, "dY": dY, "𝟏": jnp.ones((len(X), 1))}
+VALUES = {"X": X, "W": W, "dY": dY, "1": jnp.ones((len(X), 1))}
 
 
-def evaluate(left, right, values=VALUES):
-    """The product of two factors named as above."""
-    left, right = (values[f.removesuffix("ᵀ")].T if f.endswith("ᵀ") else values[f] for f in (left, right))
+def evaluate(pair, values=VALUES):
+    """The product of two factors given by name."""
+    left, right = (values[f.removesuffix("ᵀ")].T if f.endswith("ᵀ") else values[f] for f in pair)
     return left @ right
 
 
-plain = lambda W, b, X: X @ W + b                                    # no rule of ours: autodiff alone
-for (name, pair), expected in zip(found.items(), jax.vjp(plain, W, b, X)[1](dY)[::1], strict=True):
-    pass
+def plain(W, X, b):
+    """Y = X W + b, left to autodiff."""
+    return X @ W + b
+
+
+by_autodiff = dict(zip("WXb", jax.vjp(plain, W, X, b)[1](dY), strict=True))
+by_rule = dict(zip("WXb", pull(W, X, b, dY), strict=True))
+
+for argument, pair in found.items():
+    value = evaluate(pair).reshape(by_autodiff[argument].shape)  # the row (1, p) is the vector (p,)
+    print(f"d{argument} = {' '.join(pair):5} = {value.tolist()}")
+    assert jnp.array_equal(value, by_autodiff[argument])
+    assert jnp.array_equal(value, by_rule[argument])
+
+# %% [markdown]
+# **Letters decide, numbers may not.** Here $d = p = 2$. To someone who compares sizes instead of axes, two products fit
+# $dW$; and since $dY$ is all ones, both even have the right *value*. Only a cotangent that is not all ones tells them
+# apart. Test backward rules with sizes that differ and cotangents that vary.
+
+# %%
+SIZES = {"n": 3, "d": 2, "p": 2, "1": 1}
+
+
+def sizes(letters):
+    return [SIZES[letter] for letter in letters]
+
+
+look_right = [
+    (left, right)
+    for left, right in products("X", "dY")
+    if sizes(axes(left)[1] + axes(left)[0] + axes(right)[1]) == sizes(axes(right)[0] + "dp")
+]
+print("sizes alone admit", " and ".join(" ".join(pair) for pair in look_right))
+assert look_right == [("Xᵀ", "dY"), ("dYᵀ", "X")]
+
+right, wrong = look_right
+assert jnp.array_equal(evaluate(right), evaluate(wrong))              # dY = 1 does not see the difference
+
+varied = VALUES | {"dY": jnp.array([[1.0, -2.0], [3.0, 0.0], [-1.0, 5.0]])}
+assert not jnp.array_equal(evaluate(right, varied), evaluate(wrong, varied))
+assert jnp.array_equal(evaluate(right, varied), pull(W, X, b, varied["dY"])[0])
+
+# %% [markdown]
+# ## 3 · Why it is no accident: axes are lines that meet
+#
+# Draw a matrix as a disc with one line for each axis, and join the lines that are summed over. The pairing
+#
+# $$\langle XW, dY\rangle = \sum_{n,d,p} X_{nd}\,W_{dp}\,dY_{np}$$
+#
+# is a closed triangle: every axis is summed, no end is open, it is a number. It is linear in each disc, so its derivative
+# with respect to one disc is **what is left when that disc is taken out**, and the ends left open are the axes of the
+# disc that was there. The gradient *had* to have that shape.
+
+# %% jupyter={"source_hidden": true}
+COLOUR = {"n": "#0072B2", "d": "#D55E00", "p": "#009E73"}  # Okabe and Ito: told apart by every kind of colour vision
+INK, PALE, RADIUS = "#222222", "#8a8a8a", 0.25
+PLACE = {"dY": (0.5, 0.92), "X": (0.0, 0.0), "W": (1.0, 0.0), "1": (0.0, 0.0), "b": (1.0, 0.0)}
+SIDE = {"n": (-0.15, 0.05), "d": (0.0, -0.13), "p": (0.15, 0.05)}  # where the letter stands beside its line
+
+
+def draw_network(ax, edges, removed, title, below):
+    """Discs joined by axes; the disc taken out is an empty place, and the lines that led to it end there."""
+    for axis, ends in edges.items():
+        start, stop = (np.array(PLACE[end]) for end in ends)
+        towards = (stop - start) / np.linalg.norm(stop - start)
+        for end, sign in zip(ends, (1, -1), strict=True):
+            if end == removed:  # an open end stops at the rim
+                rim = np.array(PLACE[end]) + sign * RADIUS * towards
+                start, stop = (rim, stop) if sign == 1 else (start, rim)
+                ax.plot(*rim, "o", color=COLOUR[axis], markersize=9, zorder=4)
+        ax.plot(*zip(start, stop, strict=True), color=COLOUR[axis], linewidth=5, solid_capstyle="round", zorder=1)
+        middle = (np.array(PLACE[ends[0]]) + np.array(PLACE[ends[1]])) / 2 + SIDE[axis]
+        ax.text(*middle, f"${axis}$", color=COLOUR[axis], fontsize=17, ha="center", va="center")
+    for name in {end: None for ends in edges.values() for end in ends}:
+        gone = name == removed
+        style = {"facecolor": "white", "edgecolor": PALE, "linestyle": (0, (2, 2))} if gone else {"color": INK}
+        ax.add_patch(plt.Circle(PLACE[name], RADIUS, linewidth=1.4, zorder=3, **style))
+        label = r"$\mathbf{1}$" if name == "1" else f"${name}$"
+        ax.text(*PLACE[name], label, color=PALE if gone else "white", fontsize=15, ha="center", va="center", zorder=5)
+    ax.set_title(title, fontsize=15, color=INK, pad=10)
+    ax.text(0.5, -0.52, below, fontsize=11, color=INK, ha="center", va="center")
+    ax.set(xlim=(-0.4, 1.4), ylim=(-0.66, 1.22), aspect="equal")
+    ax.axis("off")
+
+
+triangle = {"n": ("X", "dY"), "d": ("X", "W"), "p": ("W", "dY")}
+panels = [
+    (triangle, None, r"$\langle XW, dY\rangle$", "no open end: a number"),
+    (triangle, "W", r"$dW = X^\top dY$", "open ends $d, p$"),
+    (triangle, "X", r"$dX = dY\,W^\top$", "open ends $n, d$"),
+    ({"n": ("1", "dY"), "p": ("b", "dY")}, "b", r"$db = \mathbf{1}^\top dY$", "open end $p$"),
+]
+figure, subplots = plt.subplots(1, 4, figsize=(12, 3.5), dpi=120)
+for ax, panel in zip(subplots, panels, strict=True):
+    draw_network(ax, *panel)
+figure.tight_layout(w_pad=1.5)
+plt.show()
+
+# %% [markdown]
+# `einsum` writes the same pictures as text. Taking a disc out moves its letters behind the arrow; that is all there is to
+# the adjoint of an einsum. (Take $dY$ out, and what is left is $XW$.)
+
+# %%
+triangle = {"X": X, "W": W, "dY": varied["dY"]}
+
+
+def pairing(*discs):
+    """⟨XW, dY⟩, a number."""
+    return jnp.einsum("nd,dp,np->", *discs)
+
+
+for position, removed in enumerate(triangle):
+    left = [name for name in triangle if name != removed]
+    spec = ",".join(AXES[name] for name in left) + "->" + AXES[removed]
+    print(f"without {removed:2}  {spec}")
+    derivative = jax.grad(pairing, argnums=position)(*triangle.values())
+    assert jnp.array_equal(jnp.einsum(spec, *(triangle[name] for name in left)), derivative)
+
+# %% [markdown]
+# ## 4 · What shapes cannot tell, an inner product can
+#
+# Shapes accept $3\,X^\top dY$ as gladly as $X^\top dY$. What fixes the factor is the *definition* of a transpose. With
+# $\langle A, B\rangle = \sum_{ij} A_{ij} B_{ij}$, the transpose of a linear map $J$ is the one map $J^\top$ for which
+#
+# $$\langle J v,\, u\rangle = \langle v,\, J^\top u\rangle \qquad\text{for all } v, u.$$
+#
+# For the affine map each of the three takes one line:
+#
+# $$
+# \begin{aligned}
+# \langle X\,\delta W,\; dY\rangle &= \textstyle\sum_{ndp} X_{nd}\,\delta W_{dp}\,dY_{np} = \langle \delta W,\; X^\top dY\rangle \\
+# \langle \delta X\,W,\; dY\rangle &= \textstyle\sum_{ndp} \delta X_{nd}\,W_{dp}\,dY_{np} = \langle \delta X,\; dY\,W^\top\rangle \\
+# \langle \mathbf 1\,\delta b^\top,\; dY\rangle &= \textstyle\sum_{np} \delta b_{p}\,dY_{np} = \langle \delta b,\; dY^\top \mathbf 1\rangle
+# \end{aligned}
+# $$
+#
+# The identity is also the best test of a backward rule: it needs no reference and no small step, and one random pair
+# $(v, u)$ exposes a wrong rule almost surely. Three different sizes, signed random integers, so that nothing rounds:
+
+
+# %%
+def integers(seed, *shape):
+    """Random integers from −9 to 9, as floats."""
+    return jax.random.randint(jax.random.key(seed), shape, -9, 10).astype(jnp.float32)
+
+
+n, d, p = 7, 5, 3
+point = {"W": integers(1, d, p), "X": integers(2, n, d), "b": integers(3, p)}
+u = integers(4, n, p)
+cotangents = dict(zip("WXb", pull(*point.values(), u), strict=True))  # Jᵀu: the rule that affine spells
+
+print("       ⟨J v, u⟩   ⟨v, Jᵀu⟩   difference")
+for seed, (name, at) in enumerate(point.items(), start=5):
+    v = integers(seed, *at.shape)
+    Jv = jax.jvp(lambda x, name=name: plain(**point | {name: x}), (at,), (v,))[1]  # J: autodiff of the plain function
+    there, back = inner(Jv, u), inner(v, cotangents[name])
+    print(f"in {name}   {there:8.0f}   {back:8.0f}   {there - back:10.0f}")
+    assert there == back != 0
+    assert there != inner(v, 3 * cotangents[name])  # right shape, wrong factor: seen
+
+# %% [markdown]
+# ## 5 · One linear map, seen three ways
+#
+# Fix $X$ and look at $f(W) = XW$ alone. JAX offers three views of it.
+#
+# | | takes | gives | because |
+# |---|---|---|---|
+# | `jax.jvp` | a tangent $\delta W$ | $J\,\delta W = X\,\delta W$ | a linear map is its own derivative |
+# | `jax.vjp` | a cotangent $dY$ | $J^\top dY = X^\top dY$ | reverse mode is the transpose of forward mode |
+# | `jax.linear_transpose` | a cotangent $dY$ | $f^\top dY = X^\top dY$ | $f$ is linear already: nothing to differentiate |
+#
+# They must agree, for there is only one transpose: if $\langle v, Au\rangle = \langle v, Bu\rangle$ for all $v$ and $u$,
+# then $A = B$. To see it, feed each view the unit vectors one by one and collect the answers as columns. Row by row
+# flattened, $\operatorname{vec}(XW) = (X \otimes I_p)\operatorname{vec} W$.
+
+
+# %%
+def as_matrix(linear, like):
+    """The matrix of a linear map: its j-th column is the image of the j-th unit vector."""
+    units = jnp.eye(like.size).reshape(like.size, *like.shape)
+    return jnp.stack([linear(unit).ravel() for unit in units], axis=1)
+
+
+def f(W):
+    """X W: affine without b."""
+    return affine((W, None), X)
+
+
+pushed = as_matrix(lambda v: jax.jvp(f, (W,), (v,))[1], W)           # (n·p, d·p)
+pulled = as_matrix(lambda u: jax.vjp(f, W)[1](u)[0], Y)              # (d·p, n·p)
+transposed = as_matrix(lambda u: jax.linear_transpose(f, W)(u)[0], Y)
+
+print(f"jvp {pushed.shape}   vjp {pulled.shape}   linear_transpose {transposed.shape}")
+assert jnp.array_equal(pushed, jnp.kron(X, jnp.eye(2)))
+assert jnp.array_equal(pushed.T, pulled)
+assert jnp.array_equal(pulled, transposed)
+assert jnp.array_equal(jax.jvp(f, (W,), (varied["dY"][:2],))[1], f(varied["dY"][:2]))  # its own derivative
+
+# %% [markdown]
+# With its bias the map is affine, not linear: $0 \mapsto b$. It has a derivative, whose transpose is the same $X^\top$,
+# but no transpose of its own. `jax.linear_transpose` drops the offset in silence; `adjax.transpose` says so.
+
+# %%
+dropped = jax.linear_transpose(lambda W: affine((W, b), X), W)(dY)[0]
+assert jnp.array_equal(dropped, X.T @ dY)
+
+try:
+    transpose(lambda W: affine((W, b), X), W)
+except TypeError as error:
+    print("TypeError:", error)
+else:
+    raise AssertionError("an affine map was taken for a linear one")
+
+# %% [markdown]
+# ## 6 · The derivative and its transpose, in full
+#
+# Flatten all three arguments into one vector of $4 + 6 + 2 = 12$ numbers, and $Y$ into one of 6. The derivative at
+# $(W, b, X)$ is a $6 \times 12$ matrix of three blocks,
+#
+# $$J = \big[\; X \otimes I_p \;\big|\; \mathbf 1_n \otimes I_p \;\big|\; I_n \otimes W^\top \;\big].$$
+#
+# The left picture is built by `jax.jvp` from tangents, the right one by `jax.vjp` from cotangents. Nothing is transposed
+# by hand, and yet one is the mirror image of the other: *that* is what a backward pass is.
+
+# %%
+flat, unflatten = ravel_pytree((params, X))                          # W, then b, then X
+
+
+def flat_affine(theta):
+    return affine(*unflatten(theta)).ravel()
+
+
+J = as_matrix(lambda v: jax.jvp(flat_affine, (flat,), (v,))[1], flat)
+JT = as_matrix(lambda u: jax.vjp(flat_affine, flat)[1](u)[0], Y.ravel())
+
+blocks = [jnp.kron(X, jnp.eye(2)), jnp.kron(jnp.ones((3, 1)), jnp.eye(2)), jnp.kron(jnp.eye(3), W.T)]
+assert J.shape == (6, 12) and JT.shape == (12, 6)
+assert jnp.array_equal(J, jnp.concatenate(blocks, axis=1))
+assert jnp.array_equal(JT, J.T)
+
+# %% jupyter={"source_hidden": true}
+GAP = 0.35  # between blocks
+
+
+def names(letter, *shape):
+    """The entries of an array, row by row: W₁₁, W₁₂, ..."""
+    return [f"${letter}_{{{''.join(str(i + 1) for i in index)}}}$" for index in np.ndindex(*shape)]
+
+
+groups = [names("W", 2, 2), names("b", 2), names("X", 3, 2)]
+offsets = np.concatenate([np.arange(len(group)) + GAP * i + sum(map(len, groups[:i])) for i, group in enumerate(groups)])
+outputs = names("Y", 3, 2)
+coupled = np.concatenate([np.kron(*pair) for pair in [  # where an entry may be other than 0 at some (W, b, X)
+    (np.ones((3, 2)), np.eye(2)), (np.ones((3, 1)), np.eye(2)), (np.eye(3), np.ones((2, 2)))]], axis=1)
+colours, norm = plt.get_cmap("PuOr_r"), plt.Normalize(-3, 3)
+
+
+def draw_matrix(ax, matrix, present, x, y):
+    """One square for each entry; those that are 0 whatever the arguments are left pale and without a number."""
+    for (i, j), value in np.ndenumerate(np.asarray(matrix)):
+        face = colours(norm(value)) if present[i, j] else "#f3f3f3"
+        ax.add_patch(plt.Rectangle((x[j], y[i]), 1, 1, facecolor=face, edgecolor="white", linewidth=1.5))
+        if present[i, j]:
+            ink = "white" if abs(value) > 1.5 else INK
+            ax.text(x[j] + 0.5, y[i] + 0.5, f"{value:g}".replace("-", "−"), color=ink, ha="center", va="center", fontsize=11)
+    ax.set(xlim=(x[0], x[-1] + 1), ylim=(y[-1] + 1, y[0]), aspect="equal", xticks=x + 0.5, yticks=y + 0.5)
+    ax.tick_params(length=0, labelsize=11)
+    ax.spines[:].set_visible(False)
+
+
+rows = np.arange(6.0)
+figure, (left, right) = plt.subplots(1, 2, figsize=(12.6, 7.6), dpi=110, width_ratios=[12.7, 6], layout="constrained")
+draw_matrix(left, J, coupled, offsets, rows)
+draw_matrix(right, JT, coupled.T, rows, offsets)
+left.set(xticklabels=sum(groups, []), yticklabels=outputs, ylabel=r"output $Y$, $n\,p = 6$")
+left.set_xlabel(r"input, $d\,p + p + n\,d = 12$", labelpad=8)
+right.set(xticklabels=outputs, yticklabels=sum(groups, []), xlabel=r"cotangent $dY$, $n\,p = 6$")
+left.set_title("$J$, column by column with jax.jvp", fontsize=14, pad=46)
+right.set_title(r"$J^\top$, column by column with jax.vjp", fontsize=14, pad=14)
+
+forward = [r"$X\otimes I_p$", r"$\mathbf{1}_n\otimes I_p$", r"$I_n\otimes W^\top$"]
+backward = [r"$dW = X^\top dY$", r"$db = \mathbf{1}^\top dY$", r"$dX = dY\,W^\top$"]
+start = 0
+for group, above, beside in zip(groups, forward, backward, strict=True):
+    first, last = offsets[start] + 0.1, offsets[start + len(group) - 1] + 0.9
+    left.plot([first, last], [-0.25, -0.25], color=INK, linewidth=1.5, clip_on=False)
+    left.text((first + last) / 2, -0.45, above, ha="center", va="bottom", fontsize=13)
+    right.plot([6.25, 6.25], [first, last], color=INK, linewidth=1.5, clip_on=False)
+    right.text(6.5, (first + last) / 2, beside, ha="left", va="center", fontsize=13)
+    start += len(group)
+scale = plt.cm.ScalarMappable(norm, colours)
+bar = figure.colorbar(scale, ax=left, orientation="horizontal", shrink=0.45, aspect=28, pad=0.06, ticks=range(-3, 4))
+bar.outline.set_visible(False)
+bar.set_label("entry; a pale square is 0 for every $W$, $b$, $X$")
+plt.show()
+
+# %% [markdown]
+# The order of the inputs is $W, b, X$. In the first block each $X_{nd}$ appears $p$ times, on a diagonal; in the last,
+# $W^\top$ appears $n$ times, once for each example. Read the right picture row by row: a row of the block $dW$ multiplies
+# one column of $X$ into one column of $dY$. With $dY = 1$ every row is simply added up:
+
+# %%
+dW_sum, db_sum, dX_sum = jnp.split(JT.sum(axis=1), [4, 6])
+assert jnp.array_equal(dW_sum, dW.ravel())
+assert jnp.array_equal(db_sum, db)
+assert jnp.array_equal(dX_sum, dX.ravel())
+
+# %% [markdown]
+# ## 7 · What a `jax.custom_vjp` loses, and what `any_mode` gives back
+#
+# `affine` carries its backward rule spelled out, in a `jax.custom_vjp`. An ordinary `custom_vjp` pays for that: JAX then
+# knows nothing but the rule, so all but reverse mode is gone. `affine.custom_vjp` is that ordinary function, `affine` is
+# the same one lifted by `any_mode`. Each transformation is tried on both, here and now, and what comes out is compared
+# with what it must be.
+
+# %%
+δW = jnp.array([[1.0, -2.0], [0.0, 4.0]])
+TRANSFORMATIONS = {
+    "jax.vjp": (lambda f: jax.vjp(lambda W: f(AffineParams(W, b), X), W)[1](dY)[0], X.T @ dY),
+    "jax.jvp": (lambda f: jax.jvp(lambda W: f(AffineParams(W, b), X), (W,), (δW,))[1], X @ δW),
+    "jax.hessian": (
+        lambda f: jax.hessian(lambda W: (f(AffineParams(W, b), X) ** 2).sum() / 2)(W).reshape(4, 4),
+        jnp.kron(X.T @ X, jnp.eye(2)),
+    ),
+    "jax.linear_transpose": (
+        lambda f: jax.linear_transpose(lambda W: f(AffineParams(W, None), X), W)(dY)[0],
+        X.T @ dY,
+    ),
+}
+
+
+def attempt(transformation, f):
+    """What the transformation gives, or the error that it raises."""
+    try:
+        return transformation(f)
+    except (TypeError, NotImplementedError) as error:
+        return error
+
+
+for name, (transformation, expected) in TRANSFORMATIONS.items():
+    ordinary, lifted = attempt(transformation, affine.custom_vjp), attempt(transformation, affine)
+    lost = isinstance(ordinary, Exception)
+    text = f"{type(ordinary).__name__}: {ordinary}" if lost else "as it must be"
+    print(f"{name}\n    custom_vjp   {textwrap.shorten(text, 96)}\n    any_mode     as it must be")
+    assert lost == (name != "jax.vjp")
+    assert jnp.array_equal(lifted, expected)
+
+# %% [markdown]
+# The Hessian is that of $\tfrac12\lVert XW + b\rVert^2$: it is $J_W^\top J_W = X^\top X \otimes I_p$, forward mode over
+# reverse mode.
+#
+# **How it works.** A backward rule is linear in its cotangent: with the residuals $r$ that the forward rule keeps,
+# $\mathrm{bwd}(r, \cdot) = J^\top$. A linear map can be transposed, and the transpose of the transpose is the map itself:
+#
+# $$J v = \big(\mathrm{bwd}(r, \cdot)\big)^{\!\top} v.$$
+#
+# The rule contains its own forward mode; nothing further needs to be written, and the two cannot disagree. By hand:
+
+# %%
+δparams, δX = AffineParams(δW, jnp.array([3.0, -1.0])), jnp.array([[2.0, 0.0], [-1.0, 1.0], [0.0, 5.0]])
+
+_, residuals = affine.fwd(params, X)
+(by_hand,) = jax.linear_transpose(lambda dY: affine.bwd(residuals, dY), Y)((δparams, δX))
+
+assert jnp.array_equal(by_hand, X @ δparams.W + δX @ W + δparams.b)  # the product rule, which nobody wrote
+assert jnp.array_equal(by_hand, jax.jvp(affine, (params, X), (δparams, δX))[1])
+by_hand
+
+# %% [markdown]
+# ## 8 · Exercises
+#
+# **1.** PyTorch stores the weights of a linear layer as $W[p, d]$ and computes $Y = XW^\top + b$. Find $dW$ and $dX$ from
+# shapes.
+#
+# <details>
+# <summary>Solution</summary>
+#
+# $dW$ has the axes $(p, d)$ and is made of $X[n, d]$ and $dY[n, p]$: $dW = dY^\top X$. And $dX$, with the axes $(n, d)$,
+# is made of $W[p, d]$ and $dY$: $dX = dY\,W$.
+#
+# </details>
+#
+# **2.** Two layers without activation, $Y = X W_1 W_2$. Draw the ring and take $W_1$ out.
+#
+# <details>
+# <summary>Solution</summary>
+#
+# The ring is $X - W_1 - W_2 - dY$, closed by the axis $n$ between $dY$ and $X$. Without $W_1$ what is left is a chain from
+# its first axis to its second: $dW_1 = X^\top\, dY\, W_2^\top$.
+#
+# </details>
+#
+# **3.** Shape alone, without the argument from degree, does not determine $dW$. Find another product that is linear in
+# $dY$ and has the shape of $W$.
+#
+# <details>
+# <summary>Solution</summary>
+#
+# For instance $W W^\top X^\top dY$, with the axes $(d,p)(p,d)(d,n)(n,p)$. It depends on $W$, but the derivative of a
+# linear map does not depend on where it is taken. The inner products see it at once.
+#
+# </details>
+#
+# **4.** Scale each feature: $Y = X \operatorname{diag}(s)$, with $s[d]$. No product of $X$ and $dY$ has the shape of $s$.
+# Take $s$ out of $\sum_{nd} X_{nd}\, s_d\, dY_{nd}$ all the same, write the rule as a `jax.custom_vjp`, lift it with
+# `any_mode`, and compare `jax.jacfwd`, which runs your rule's transpose, with `jax.jacrev`, which runs your rule.
+#
+# <details>
+# <summary>Solution</summary>
+#
+# $ds_d = \sum_n X_{nd}\, dY_{nd}$, the diagonal of $X^\top dY$: three lines meet in one point, so $d$ is not summed. And
+# $dX = dY \operatorname{diag}(s)$.
+#
+# ```python
+# @any_mode
+# @jax.custom_vjp
+# def scale(s, X):
+#     return X * s
+#
+# def scale_fwd(s, X):
+#     return scale.fun(s, X), (s, X)
+#
+# def scale_bwd(residuals, dY):
+#     s, X = residuals
+#     return (X * dY).sum(axis=0), dY * s
+#
+# scale.defvjp(scale_fwd, scale_bwd)
+# ```
+#
+# </details>
+#
+# The cell below (folded in JupyterLab) asserts all four solutions.
+
+# %% jupyter={"source_hidden": true}
+u = varied["dY"]
+
+# 1: PyTorch's weights
+dV, dX_torch = jax.vjp(lambda V, X: X @ V.T, W.T, X)[1](u)
+assert jnp.array_equal(dV, u.T @ X)
+assert jnp.array_equal(dX_torch, u @ W.T)
+
+# 2: two layers
+W1, W2 = integers(10, 2, 4), integers(11, 4, 2)
+assert jnp.array_equal(jax.vjp(lambda W1: X @ W1 @ W2, W1)[1](u)[0], X.T @ u @ W2.T)
+
+# 3: the right shape, and wrong
+impostor = W @ W.T @ X.T @ u
+assert impostor.shape == W.shape
+assert inner(X @ δW, u) == inner(δW, X.T @ u)
+assert inner(X @ δW, u) != inner(δW, impostor)
+
+
+# 4: a scale for each feature
+@any_mode
+@jax.custom_vjp
+def scale(s, X):
+    return X * s
+
+
+def scale_fwd(s, X):
+    return scale.fun(s, X), (s, X)
+
+
+def scale_bwd(residuals, dY):
+    s, X = residuals
+    return (X * dY).sum(axis=0), dY * s
+
+
+scale.defvjp(scale_fwd, scale_bwd)
+
+s = jnp.array([3.0, -2.0])
+for argument in (0, 1):
+    forward = jax.jacfwd(scale, argnums=argument)(s, X)
+    reverse = jax.jacrev(scale, argnums=argument)(s, X)
+    by_autodiff = jax.jacrev(lambda s, X: X * s, argnums=argument)(s, X)
+    assert jnp.array_equal(forward, reverse)
+    assert jnp.array_equal(reverse, by_autodiff)
+ds = jax.vjp(scale, s, X)[1](u)[0]
+assert jnp.array_equal(ds, jnp.diag(X.T @ u))
+print("all four hold")
+
+# %% [markdown]
+# ## In one breath
+#
+# A gradient has the shape of its argument and the degree of the rest; that leaves one product. The inner product
+# $\langle Jv, u\rangle = \langle v, J^\top u\rangle$ fixes its factor and tests it. Backward is the transpose of forward;
+# write either one down, and you have both.

@@ -174,7 +174,7 @@ def render(example: Example, terminal: Terminal) -> str:
         "",
         *(terminal.paint(line, "dim") for line in note.splitlines()),
         "",
-        _verdict(example.agrees, f"{right} of {len(gradients)} gradients are proven", terminal),
+        _verdict(example.agrees, f"{right} of {len(gradients)} gradients agree", terminal),
     ]
     return "\n".join(lines)
 
@@ -184,14 +184,15 @@ def _render_gradient(gradient: Gradient, sizes: dict[str, int], terminal: Termin
     letters, numbers = (f"{shapes(rule.factors, of)} → {shapes((rule.result,), of)}" for of in (None, sizes))
     values = {"spelled": gradient.spelled, "jax.vjp": gradient.vjp, "jax.linear_transpose": gradient.transposed}
     products = {"⟨J v, u⟩": gradient.Jv_u, "⟨v, Jᵀ u⟩": gradient.v_JTu, "difference": gradient.difference}
-    wrong = " nor ".join(gradient.disagreements)
     blocks = [[terminal.paint(name, "dim"), *matrix(value)] for name, value in values.items()]
     names = [terminal.paint(name, "dim") for name in products]
+    agreement = "spelled = jax.vjp = jax.linear_transpose, and ⟨J v, u⟩ = ⟨v, Jᵀ u⟩"
+    wrong = " nor ".join(gradient.disagreements)
     return [
         terminal.paint(f"d{gradient.argument} = {rule.formula}", "bold", "cyan")
         + f"    {letters}    {terminal.paint(numbers, 'dim')}",
-        *beside([*blocks, names, [f"{value:g}" for value in products.values()]]),
-        _verdict(not wrong, f"spelled is not {wrong}" if wrong else "spelled = jax.vjp = jax.linear_transpose", terminal),
+        *beside([*blocks, names, [f"{value:>6g}" for value in products.values()]], gap=3),
+        _verdict(not wrong, f"spelled is not {wrong}" if wrong else agreement, terminal),
     ]
 
 

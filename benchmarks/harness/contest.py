@@ -2,7 +2,7 @@
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,10 +50,12 @@ def contest(
     flops: float | None = None,
     bytes_moved: float | None = None,
     ceilings: Sequence[Ceiling] = (),
+    judged: Collection[str] = (),
     tolerance: float = 1e-3,
 ) -> Table:
     """Time the contenders, the first of which is ours, and the ceilings by turns; give a table of ratios.
 
+    The ``judged``, those that a bar compares with ours, get as long again alone with it: their ratios must be sharp.
     ``flops`` and ``bytes_moved`` are those that the work needs, the same for everyone.
     Raises ValueError when a contender's result is further than ``tolerance`` from ours, relative to the largest entry.
     """

@@ -27,6 +27,12 @@ def peer(name: str, build: Callable[[], Contender]) -> Contender:
         return Contender(name, missing=str(reason))
 
 
+def normal(*shapes: tuple[int, ...], seed: int = 0) -> list[jax.Array]:
+    """Random signed float32 arrays, drawn by NumPy: nothing is compiled for them."""
+    rng = np.random.default_rng(seed)
+    return [jax.numpy.asarray(rng.standard_normal(shape, np.float32)) for shape in shapes]
+
+
 def forward_backward(f: Callable[..., Any]) -> Callable[[tuple[Any, ...], Any], tuple[Any, Any]]:
     """(inputs, dY) ↦ (Y, cotangents of the inputs); None for inputs that have none, such as integers."""
 
