@@ -56,7 +56,7 @@ $(VENV)/.bench-stamp: EXTRAS := bench
 
 $(VENV)/.%-stamp: pyproject.toml | venv
 	@echo "Installing adjax[$(EXTRAS)] into $(VENV) (the first time takes some minutes) ..."
-	@$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	@touch $@
 
 # Runs every time, in a moment: makes the environment if there is none, and refuses one of another Python than asked for.

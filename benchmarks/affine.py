@@ -69,6 +69,7 @@ def contest_of(shape: tuple[int, int, int], options: Options) -> Table:
         ],
         options,
         flops=6 * n * d * p,
+        judged=["plain autodiff"],
         ceilings=[gemm_ceiling(n, d, p), copy_ceiling(1 if options.smoke else 64)],
     )
     bars = [time_at_most(table, "plain autodiff", 1.03), temporaries_at_most(table, "plain autodiff")]

@@ -20,8 +20,8 @@
 #
 # $$dW = X^\top dY, \qquad dX = dY\,W^\top, \qquad db = \textstyle\sum_n dY,$$
 #
-# and nobody need remember them: the shapes leave no other choice. This notebook finds them, draws them, proves them, and
-# makes them work under every transformation of JAX.
+# and nobody need remember them: the shapes decide. This notebook finds them, draws them, proves them, and makes them
+# work in every mode of differentiation.
 #
 # **After it you can**
 #
@@ -49,9 +49,9 @@ from adjax import AffineParams, affine, any_mode, inner, transpose
 # %% [markdown]
 # ## 1 · The example
 #
-# $n = 3$ examples, $d = 2$ features in, $p = 2$ features out, and the plainest of losses, $L = \sum Y$. All numbers are
-# small multiples of ½, which float32 adds and multiplies without rounding, so **every equality in this notebook is
-# exact.**
+# $n = 3$ examples, $d = 2$ features in, $p = 2$ features out, and the plainest of losses, $L = \sum Y$. All numbers
+# are small multiples of ½, which float32 adds and multiplies without rounding, so **every equality in this notebook
+# is exact.**
 
 # %%
 X = jnp.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])  # (n, d)
@@ -83,8 +83,8 @@ assert jnp.array_equal(dY, jnp.ones((3, 2)))
 # 2. **Degree.** $W \mapsto XW$ is linear, so its derivative depends on $X$ and not on $W$. Doubling $X$ doubles the
 #    effect of $W$, and doubling $dY$ doubles all that follows from it. So $dW$ holds $X$ once, $dY$ once, and no $W$.
 #
-# By the same reasoning $dX$ is made of $W$ and $dY$. And $b$ is the row of weights of one more feature that is always 1,
-# $Y = XW + \mathbf 1 b^\top$, so $db$ is made of the column $\mathbf 1$ and $dY$.
+# By the same reasoning $dX$ is made of $W$ and $dY$. And $b$ is the row of weights of one more feature that is always
+# 1, $Y = XW + \mathbf 1 b^\top$, so $db$ is made of the column $\mathbf 1$ and $dY$.
 #
 # The second fact, checked:
 
@@ -133,7 +133,7 @@ def product_axes(left, right):
 
 found = {}
 for argument, factor in {"W": "X", "X": "W", "b": "1"}.items():
-    print("d{0} has the axes ({1},{2}) and is made of {3} and dY".format(argument, *AXES[argument], factor))
+    print("d{} has the axes ({},{}) and is made of {} and dY".format(argument, *AXES[argument], factor))
     for left, right in products(factor, "dY"):
         shape = product_axes(left, right)
         result = "→ ({},{})".format(*shape) if shape else f"  {axes(left)[1]} does not meet {axes(right)[0]}"
@@ -147,8 +147,8 @@ for argument, factor in {"W": "X", "X": "W", "b": "1"}.items():
     found[argument] = fit[0]
 
 # %% [markdown]
-# Of eight products two exist, and they are each other's transposes; one has the right shape. Evaluated, the three that
-# were found are the gradients that JAX computes without any rule of ours:
+# Of eight products two exist, and they are each other's transposes; one has the right shape. Evaluated, the three
+# that were found are the gradients that JAX computes without any rule of ours:
 
 # %%
 VALUES = {"X": X, "W": W, "dY": dY, "1": jnp.ones((len(X), 1))}
@@ -175,9 +175,9 @@ for argument, pair in found.items():
     assert jnp.array_equal(value, by_rule[argument])
 
 # %% [markdown]
-# **Letters decide, numbers may not.** Here $d = p = 2$. To someone who compares sizes instead of axes, two products fit
-# $dW$; and since $dY$ is all ones, both even have the right *value*. Only a cotangent that is not all ones tells them
-# apart. Test backward rules with sizes that differ and cotangents that vary.
+# **Letters decide, numbers may not.** Here $d = p = 2$. To someone who compares sizes instead of axes, two products
+# fit $dW$; and since $dY$ is all ones, both even have the right *value*. Only a cotangent that is not all ones tells
+# them apart. Test backward rules with sizes that differ and cotangents that vary.
 
 # %%
 SIZES = {"n": 3, "d": 2, "p": 2, "1": 1}
@@ -209,12 +209,12 @@ assert jnp.array_equal(evaluate(right, varied), pull(W, X, b, varied["dY"])[0])
 #
 # $$\langle XW, dY\rangle = \sum_{n,d,p} X_{nd}\,W_{dp}\,dY_{np}$$
 #
-# is a closed triangle: every axis is summed, no end is open, it is a number. It is linear in each disc, so its derivative
-# with respect to one disc is **what is left when that disc is taken out**, and the ends left open are the axes of the
-# disc that was there. The gradient *had* to have that shape.
+# is a closed triangle: every axis is summed, no end is open, it is a number. It is linear in each disc, so its
+# derivative with respect to one disc is **what is left when that disc is taken out**, and the ends left open are the
+# axes of the disc that was there. The gradient *had* to have that shape.
 
 # %% jupyter={"source_hidden": true}
-COLOUR = {"n": "#0072B2", "d": "#D55E00", "p": "#009E73"}  # Okabe and Ito: told apart by every kind of colour vision
+COLOUR = {"n": "#0072B2", "d": "#D55E00", "p": "#009E73"}  # a palette safe for the colour-blind
 INK, PALE, RADIUS = "#222222", "#8a8a8a", 0.25
 PLACE = {"dY": (0.5, 0.92), "X": (0.0, 0.0), "W": (1.0, 0.0), "1": (0.0, 0.0), "b": (1.0, 0.0)}
 SIDE = {"n": (-0.15, 0.05), "d": (0.0, -0.13), "p": (0.15, 0.05)}  # where the letter stands beside its line
@@ -232,35 +232,36 @@ def draw_network(ax, edges, removed, title, below):
                 ax.plot(*rim, "o", color=COLOUR[axis], markersize=9, zorder=4)
         ax.plot(*zip(start, stop, strict=True), color=COLOUR[axis], linewidth=5, solid_capstyle="round", zorder=1)
         middle = (np.array(PLACE[ends[0]]) + np.array(PLACE[ends[1]])) / 2 + SIDE[axis]
-        ax.text(*middle, f"${axis}$", color=COLOUR[axis], fontsize=17, ha="center", va="center")
+        ax.text(*middle, f"${axis}$", color=COLOUR[axis], fontsize=20, ha="center", va="center")
     for name in {end: None for ends in edges.values() for end in ends}:
         gone = name == removed
         style = {"facecolor": "white", "edgecolor": PALE, "linestyle": (0, (2, 2))} if gone else {"color": INK}
         ax.add_patch(plt.Circle(PLACE[name], RADIUS, linewidth=1.4, zorder=3, **style))
         label = r"$\mathbf{1}$" if name == "1" else f"${name}$"
-        ax.text(*PLACE[name], label, color=PALE if gone else "white", fontsize=15, ha="center", va="center", zorder=5)
-    ax.set_title(title, fontsize=15, color=INK, pad=10)
-    ax.text(0.5, -0.52, below, fontsize=11, color=INK, ha="center", va="center")
+        ax.text(*PLACE[name], label, color=PALE if gone else "white", fontsize=18, ha="center", va="center", zorder=5)
+    ax.set_title(title, fontsize=18, color=INK, pad=10)
+    ax.text(0.5, -0.5, below, fontsize=12, color=INK, ha="center", va="center")
     ax.set(xlim=(-0.4, 1.4), ylim=(-0.66, 1.22), aspect="equal")
     ax.axis("off")
 
 
 triangle = {"n": ("X", "dY"), "d": ("X", "W"), "p": ("W", "dY")}
 panels = [
-    (triangle, None, r"$\langle XW, dY\rangle$", "no open end: a number"),
-    (triangle, "W", r"$dW = X^\top dY$", "open ends $d, p$"),
-    (triangle, "X", r"$dX = dY\,W^\top$", "open ends $n, d$"),
-    ({"n": ("1", "dY"), "p": ("b", "dY")}, "b", r"$db = \mathbf{1}^\top dY$", "open end $p$"),
+    (triangle, None, r"$\langle XW, dY\rangle$", "nothing open: a number"),
+    (triangle, "W", r"$dW = X^\mathsf{T}\,dY$", "open ends $d, p$"),
+    (triangle, "X", r"$dX = dY\,W^\mathsf{T}$", "open ends $n, d$"),
+    ({"n": ("1", "dY"), "p": ("b", "dY")}, "b", r"$db = \mathbf{1}^\mathsf{T}\,dY$", "open end $p$"),
 ]
-figure, subplots = plt.subplots(1, 4, figsize=(12, 3.5), dpi=120)
-for ax, panel in zip(subplots, panels, strict=True):
-    draw_network(ax, *panel)
-figure.tight_layout(w_pad=1.5)
-plt.show()
+with plt.rc_context({"mathtext.fontset": "cm"}):
+    figure, subplots = plt.subplots(1, 4, figsize=(12, 3.6), dpi=110)
+    for ax, panel in zip(subplots, panels, strict=True):
+        draw_network(ax, *panel)
+    figure.tight_layout(w_pad=1.5)
+    plt.show()
 
 # %% [markdown]
-# `einsum` writes the same pictures as text. Taking a disc out moves its letters behind the arrow; that is all there is to
-# the adjoint of an einsum. (Take $dY$ out, and what is left is $XW$.)
+# `einsum` writes the same pictures as text. Taking a disc out moves its letters behind the arrow; that is all there
+# is to the adjoint of an einsum. (Take $dY$ out, and what is left is $XW$.)
 
 # %%
 triangle = {"X": X, "W": W, "dY": varied["dY"]}
@@ -281,8 +282,9 @@ for position, removed in enumerate(triangle):
 # %% [markdown]
 # ## 4 · What shapes cannot tell, an inner product can
 #
-# Shapes accept $3\,X^\top dY$ as gladly as $X^\top dY$. What fixes the factor is the *definition* of a transpose. With
-# $\langle A, B\rangle = \sum_{ij} A_{ij} B_{ij}$, the transpose of a linear map $J$ is the one map $J^\top$ for which
+# Shapes accept $3\,X^\top dY$ as gladly as $X^\top dY$. What fixes the factor is the *definition* of a transpose.
+# With $\langle A, B\rangle = \sum_{ij} A_{ij} B_{ij}$, the transpose of a linear map $J$ is the one map $J^\top$ for
+# which
 #
 # $$\langle J v,\, u\rangle = \langle v,\, J^\top u\rangle \qquad\text{for all } v, u.$$
 #
@@ -290,14 +292,17 @@ for position, removed in enumerate(triangle):
 #
 # $$
 # \begin{aligned}
-# \langle X\,\delta W,\; dY\rangle &= \textstyle\sum_{ndp} X_{nd}\,\delta W_{dp}\,dY_{np} = \langle \delta W,\; X^\top dY\rangle \\
-# \langle \delta X\,W,\; dY\rangle &= \textstyle\sum_{ndp} \delta X_{nd}\,W_{dp}\,dY_{np} = \langle \delta X,\; dY\,W^\top\rangle \\
-# \langle \mathbf 1\,\delta b^\top,\; dY\rangle &= \textstyle\sum_{np} \delta b_{p}\,dY_{np} = \langle \delta b,\; dY^\top \mathbf 1\rangle
+# \langle X\,\delta W,\; dY\rangle
+#     &= \textstyle\sum_{ndp} X_{nd}\,\delta W_{dp}\,dY_{np} = \langle \delta W,\; X^\top dY\rangle \\
+# \langle \delta X\,W,\; dY\rangle
+#     &= \textstyle\sum_{ndp} \delta X_{nd}\,W_{dp}\,dY_{np} = \langle \delta X,\; dY\,W^\top\rangle \\
+# \langle \mathbf 1\,\delta b^\top,\; dY\rangle
+#     &= \textstyle\sum_{np} \delta b_{p}\,dY_{np} = \langle \delta b,\; dY^\top \mathbf 1\rangle
 # \end{aligned}
 # $$
 #
 # The identity is also the best test of a backward rule: it needs no reference and no small step, and one random pair
-# $(v, u)$ exposes a wrong rule almost surely. Three different sizes, signed random integers, so that nothing rounds:
+# $(v, u)$ is all but certain to expose a wrong rule. Three different sizes; signed integers, so that nothing rounds:
 
 
 # %%
@@ -329,18 +334,18 @@ for seed, (name, at) in enumerate(point.items(), start=5):
 # |---|---|---|---|
 # | `jax.jvp` | a tangent $\delta W$ | $J\,\delta W = X\,\delta W$ | a linear map is its own derivative |
 # | `jax.vjp` | a cotangent $dY$ | $J^\top dY = X^\top dY$ | reverse mode is the transpose of forward mode |
-# | `jax.linear_transpose` | a cotangent $dY$ | $f^\top dY = X^\top dY$ | $f$ is linear already: nothing to differentiate |
+# | `jax.linear_transpose` | a cotangent $dY$ | $f^\top dY = X^\top dY$ | $f$ is linear: nothing to differentiate |
 #
-# They must agree, for there is only one transpose: if $\langle v, Au\rangle = \langle v, Bu\rangle$ for all $v$ and $u$,
-# then $A = B$. To see it, feed each view the unit vectors one by one and collect the answers as columns. Row by row
-# flattened, $\operatorname{vec}(XW) = (X \otimes I_p)\operatorname{vec} W$.
+# They must agree, for there is only one transpose: if $\langle v, Au\rangle = \langle v, Bu\rangle$ for all $v$ and
+# $u$, then $A = B$. To see it, feed each view the unit vectors and collect the answers as columns. Flattened row by
+# row, $\operatorname{vec}(XW) = (X \otimes I_p)\operatorname{vec} W$.
 
 
 # %%
 def as_matrix(linear, like):
     """The matrix of a linear map: its j-th column is the image of the j-th unit vector."""
     units = jnp.eye(like.size).reshape(like.size, *like.shape)
-    return jnp.stack([linear(unit).ravel() for unit in units], axis=1)
+    return jax.vmap(lambda unit: linear(unit).ravel(), out_axes=1)(units)
 
 
 def f(W):
@@ -359,8 +364,8 @@ assert jnp.array_equal(pulled, transposed)
 assert jnp.array_equal(jax.jvp(f, (W,), (varied["dY"][:2],))[1], f(varied["dY"][:2]))  # its own derivative
 
 # %% [markdown]
-# With its bias the map is affine, not linear: $0 \mapsto b$. It has a derivative, whose transpose is the same $X^\top$,
-# but no transpose of its own. `jax.linear_transpose` drops the offset in silence; `adjax.transpose` says so.
+# With its bias the map is affine, not linear: $0 \mapsto b$. It has a derivative, whose transpose is the same
+# $X^\top$, but no transpose of its own. `jax.linear_transpose` drops the offset in silence; `adjax.transpose` objects.
 
 # %%
 dropped = jax.linear_transpose(lambda W: affine((W, b), X), W)(dY)[0]
@@ -381,8 +386,8 @@ else:
 #
 # $$J = \big[\; X \otimes I_p \;\big|\; \mathbf 1_n \otimes I_p \;\big|\; I_n \otimes W^\top \;\big].$$
 #
-# The left picture is built by `jax.jvp` from tangents, the right one by `jax.vjp` from cotangents. Nothing is transposed
-# by hand, and yet one is the mirror image of the other: *that* is what a backward pass is.
+# The left picture is built by `jax.jvp` from tangents, the right one by `jax.vjp` from cotangents. Nothing is
+# transposed by hand, and yet one is the mirror image of the other: *that* is what a backward pass is.
 
 # %%
 flat, unflatten = ravel_pytree((params, X))                          # W, then b, then X
@@ -401,65 +406,74 @@ assert jnp.array_equal(J, jnp.concatenate(blocks, axis=1))
 assert jnp.array_equal(JT, J.T)
 
 # %% jupyter={"source_hidden": true}
-GAP = 0.35  # between blocks
+CELL, GAP = 0.43, 0.4  # the side of a square in inches, and the space between blocks in squares
+MAP, SCALE = plt.get_cmap("RdBu_r"), plt.Normalize(-3.6, 3.6)
+BLOCKS = {"W": (2, 2), "b": (2,), "X": (3, 2)}
+FORWARD = [r"$X\otimes I_p$", r"$\mathbf{1}_n\otimes I_p$", r"$I_n\otimes W^\mathsf{T}$"]
+BACKWARD = [r"$dW = X^\mathsf{T}\,dY$", r"$db = \mathbf{1}^\mathsf{T}\,dY$", r"$dX = dY\,W^\mathsf{T}$"]
 
 
-def names(letter, *shape):
-    """The entries of an array, row by row: W₁₁, W₁₂, ..."""
+def entries(letter, *shape):
+    """The names of an array's entries, row by row: W₁₁, W₁₂, ..."""
     return [f"${letter}_{{{''.join(str(i + 1) for i in index)}}}$" for index in np.ndindex(*shape)]
 
 
-groups = [names("W", 2, 2), names("b", 2), names("X", 3, 2)]
-offsets = np.concatenate([np.arange(len(group)) + GAP * i + sum(map(len, groups[:i])) for i, group in enumerate(groups)])
-outputs = names("Y", 3, 2)
-coupled = np.concatenate([np.kron(*pair) for pair in [  # where an entry may be other than 0 at some (W, b, X)
-    (np.ones((3, 2)), np.eye(2)), (np.ones((3, 1)), np.eye(2)), (np.eye(3), np.ones((2, 2)))]], axis=1)
-colours, norm = plt.get_cmap("PuOr_r"), plt.Normalize(-3, 3)
+blocks = [entries(letter, *shape) for letter, shape in BLOCKS.items()]
+inputs, outputs = list(itertools.chain(*blocks)), entries("Y", 3, 2)
+along_inputs = np.arange(12) + GAP * np.repeat([0, 1, 2], [len(block) for block in blocks])
+along_outputs = np.arange(6)
+coupled = np.hstack([np.kron(np.ones((3, 3)), np.eye(2)), np.kron(np.eye(3), np.ones((2, 2)))]) > 0
 
 
-def draw_matrix(ax, matrix, present, x, y):
-    """One square for each entry; those that are 0 whatever the arguments are left pale and without a number."""
+def draw_matrix(figure, corner, matrix, coupled, x, y):
+    """A square for each entry, pale and empty where no argument could make it other than 0."""
+    width, height = CELL * (x[-1] + 1), CELL * (y[-1] + 1)
+    inches = np.array([corner[0], corner[1] - height, width, height])
+    ax = figure.add_axes(inches / np.tile(figure.get_size_inches(), 2))
     for (i, j), value in np.ndenumerate(np.asarray(matrix)):
-        face = colours(norm(value)) if present[i, j] else "#f3f3f3"
-        ax.add_patch(plt.Rectangle((x[j], y[i]), 1, 1, facecolor=face, edgecolor="white", linewidth=1.5))
-        if present[i, j]:
-            ink = "white" if abs(value) > 1.5 else INK
-            ax.text(x[j] + 0.5, y[i] + 0.5, f"{value:g}".replace("-", "−"), color=ink, ha="center", va="center", fontsize=11)
-    ax.set(xlim=(x[0], x[-1] + 1), ylim=(y[-1] + 1, y[0]), aspect="equal", xticks=x + 0.5, yticks=y + 0.5)
-    ax.tick_params(length=0, labelsize=11)
+        face = MAP(SCALE(value)) if coupled[i, j] else "#f4f4f4"
+        ax.add_patch(plt.Rectangle((x[j], y[i]), 1, 1, facecolor=face, edgecolor="white", linewidth=2))
+        if coupled[i, j]:
+            ink = "white" if abs(value) > 2.5 else INK
+            ax.text(x[j] + 0.5, y[i] + 0.52, f"${value:g}$", color=ink, ha="center", va="center", fontsize=13)
+    ax.set(xlim=(0, x[-1] + 1), ylim=(y[-1] + 1, 0), xticks=x + 0.5, yticks=y + 0.5)
+    ax.tick_params(length=0, labelsize=13, pad=5)
     ax.spines[:].set_visible(False)
+    return ax
 
 
-rows = np.arange(6.0)
-figure, (left, right) = plt.subplots(1, 2, figsize=(12.6, 7.6), dpi=110, width_ratios=[12.7, 6], layout="constrained")
-draw_matrix(left, J, coupled, offsets, rows)
-draw_matrix(right, JT, coupled.T, rows, offsets)
-left.set(xticklabels=sum(groups, []), yticklabels=outputs, ylabel=r"output $Y$, $n\,p = 6$")
-left.set_xlabel(r"input, $d\,p + p + n\,d = 12$", labelpad=8)
-right.set(xticklabels=outputs, yticklabels=sum(groups, []), xlabel=r"cotangent $dY$, $n\,p = 6$")
-left.set_title("$J$, column by column with jax.jvp", fontsize=14, pad=46)
-right.set_title(r"$J^\top$, column by column with jax.vjp", fontsize=14, pad=14)
+with plt.rc_context({"mathtext.fontset": "cm"}):
+    figure = plt.figure(figsize=(11.6, 7.2), dpi=110)
+    left = draw_matrix(figure, (0.85, 6.2), J, coupled, along_inputs, along_outputs)
+    right = draw_matrix(figure, (7.4, 6.2), JT, coupled.T, along_outputs, along_inputs)
+    left.set(xticklabels=inputs, yticklabels=outputs)
+    right.set(xticklabels=outputs, yticklabels=inputs)
+    left.set_xlabel(r"tangents $\delta W,\ \delta b,\ \delta X$: 4 + 2 + 6 = 12", fontsize=11, labelpad=8)
+    left.set_ylabel(r"tangent $\delta Y$: 6", fontsize=11, labelpad=8)
+    right.set_xlabel("cotangent $dY$: 6", fontsize=11, labelpad=8)
+    right.set_ylabel(r"cotangents $dW,\ db,\ dX$: 12", fontsize=11, labelpad=8)
+    left.text(along_inputs[-1] / 2 + 0.5, -1.55, "$J$, column by column with jax.jvp", ha="center", fontsize=14)
+    right.text(3, -1.55, r"$J^\mathsf{T}$, column by column with jax.vjp", ha="center", fontsize=14)
 
-forward = [r"$X\otimes I_p$", r"$\mathbf{1}_n\otimes I_p$", r"$I_n\otimes W^\top$"]
-backward = [r"$dW = X^\top dY$", r"$db = \mathbf{1}^\top dY$", r"$dX = dY\,W^\top$"]
-start = 0
-for group, above, beside in zip(groups, forward, backward, strict=True):
-    first, last = offsets[start] + 0.1, offsets[start + len(group) - 1] + 0.9
-    left.plot([first, last], [-0.25, -0.25], color=INK, linewidth=1.5, clip_on=False)
-    left.text((first + last) / 2, -0.45, above, ha="center", va="bottom", fontsize=13)
-    right.plot([6.25, 6.25], [first, last], color=INK, linewidth=1.5, clip_on=False)
-    right.text(6.5, (first + last) / 2, beside, ha="left", va="center", fontsize=13)
-    start += len(group)
-scale = plt.cm.ScalarMappable(norm, colours)
-bar = figure.colorbar(scale, ax=left, orientation="horizontal", shrink=0.45, aspect=28, pad=0.06, ticks=range(-3, 4))
-bar.outline.set_visible(False)
-bar.set_label("entry; a pale square is 0 for every $W$, $b$, $X$")
-plt.show()
+    stops = np.cumsum([len(block) for block in blocks])
+    for stop, block, above, beside in zip(stops, blocks, FORWARD, BACKWARD, strict=True):
+        first, last = along_inputs[stop - len(block)] + 0.08, along_inputs[stop - 1] + 0.92
+        left.plot([first, last], [-0.22, -0.22], color=INK, linewidth=1.2, clip_on=False)
+        left.text((first + last) / 2, -0.42, above, ha="center", va="bottom", fontsize=14)
+        right.plot([6.22, 6.22], [first, last], color=INK, linewidth=1.2, clip_on=False)
+        right.text(6.45, (first + last) / 2, beside, ha="left", va="center", fontsize=14)
+
+    place = left.inset_axes([0.25, -0.62, 0.5, 0.05])
+    bar = figure.colorbar(plt.cm.ScalarMappable(SCALE, MAP), cax=place, orientation="horizontal", ticks=range(-3, 4))
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    bar.set_label("value of the entry (an empty square is 0 whatever $W$, $b$, $X$)", fontsize=11, labelpad=8)
+    plt.show()
 
 # %% [markdown]
-# The order of the inputs is $W, b, X$. In the first block each $X_{nd}$ appears $p$ times, on a diagonal; in the last,
-# $W^\top$ appears $n$ times, once for each example. Read the right picture row by row: a row of the block $dW$ multiplies
-# one column of $X$ into one column of $dY$. With $dY = 1$ every row is simply added up:
+# The order of the inputs is $W, b, X$. In the first block each $X_{nd}$ appears $p$ times, on a diagonal; in the
+# last, $W^\top$ appears $n$ times, once for each example. Read the right picture row by row: a row of the block $dW$
+# multiplies one column of $X$ into one column of $dY$. With $dY = 1$ every row is simply added up:
 
 # %%
 dW_sum, db_sum, dX_sum = jnp.split(JT.sum(axis=1), [4, 6])
@@ -470,49 +484,98 @@ assert jnp.array_equal(dX_sum, dX.ravel())
 # %% [markdown]
 # ## 7 · What a `jax.custom_vjp` loses, and what `any_mode` gives back
 #
-# `affine` carries its backward rule spelled out, in a `jax.custom_vjp`. An ordinary `custom_vjp` pays for that: JAX then
-# knows nothing but the rule, so all but reverse mode is gone. `affine.custom_vjp` is that ordinary function, `affine` is
-# the same one lifted by `any_mode`. Each transformation is tried on both, here and now, and what comes out is compared
-# with what it must be.
+# A backward rule of one's own goes into a `jax.custom_vjp`. The price: JAX then knows this rule and no other, and every
+# mode but reverse is gone. `any_mode` is one decorator more. Here is the product $XW$ in the form that JAX's
+# documentation teaches, without that decorator and with it.
+
+
+# %%
+def product(decorate):
+    """X W with its backward rule spelled out."""
+
+    @decorate
+    @jax.custom_vjp
+    def XW(W, X):
+        return X @ W
+
+    def fwd(W, X):
+        return XW(W, X), (W, X)
+
+    def bwd(residuals, dY):
+        W, X = residuals
+        return X.T @ dY, dY @ W.T
+
+    XW.defvjp(fwd, bwd)
+    return XW
+
+
+ordinary = product(lambda custom_vjp: custom_vjp)
+lifted = product(any_mode)
+
+# %% [markdown]
+# Each transformation is tried on both, live. What it gives must be what mathematics says: $X\,\delta W$ forward,
+# $X^\top dY$ backward, and $J_W^\top J_W = X^\top X \otimes I_p$ for the Hessian of $\tfrac12\lVert XW\rVert^2$.
 
 # %%
 δW = jnp.array([[1.0, -2.0], [0.0, 4.0]])
-TRANSFORMATIONS = {
-    "jax.vjp": (lambda f: jax.vjp(lambda W: f(AffineParams(W, b), X), W)[1](dY)[0], X.T @ dY),
-    "jax.jvp": (lambda f: jax.jvp(lambda W: f(AffineParams(W, b), X), (W,), (δW,))[1], X @ δW),
-    "jax.hessian": (
-        lambda f: jax.hessian(lambda W: (f(AffineParams(W, b), X) ** 2).sum() / 2)(W).reshape(4, 4),
-        jnp.kron(X.T @ X, jnp.eye(2)),
-    ),
-    "jax.linear_transpose": (
-        lambda f: jax.linear_transpose(lambda W: f(AffineParams(W, None), X), W)(dY)[0],
-        X.T @ dY,
-    ),
+
+
+def vjp(f):
+    return jax.vjp(lambda W: f(W, X), W)[1](dY)[0]
+
+
+def jvp(f):
+    return jax.jvp(lambda W: f(W, X), (W,), (δW,))[1]
+
+
+def hessian(f):
+    return jax.hessian(lambda W: (f(W, X) ** 2).sum() / 2)(W).reshape(4, 4)
+
+
+def linear_transpose(f):
+    return jax.linear_transpose(lambda W: f(W, X), W)(dY)[0]
+
+
+EXPECTED = {
+    vjp: X.T @ dY,
+    jvp: X @ δW,
+    hessian: jnp.kron(X.T @ X, jnp.eye(2)),
+    linear_transpose: X.T @ dY,
 }
 
 
-def attempt(transformation, f):
-    """What the transformation gives, or the error that it raises."""
+def outcome(transformation, f):
+    """Whether it gives what it must, or the error that it raises, in one line."""
     try:
-        return transformation(f)
+        got = transformation(f)
     except (TypeError, NotImplementedError) as error:
-        return error
+        return textwrap.shorten(f"{type(error).__name__}: {error}", 100)
+    assert jnp.array_equal(got, EXPECTED[transformation])
+    return "right"
 
 
-for name, (transformation, expected) in TRANSFORMATIONS.items():
-    ordinary, lifted = attempt(transformation, affine.custom_vjp), attempt(transformation, affine)
-    lost = isinstance(ordinary, Exception)
-    text = f"{type(ordinary).__name__}: {ordinary}" if lost else "as it must be"
-    print(f"{name}\n    custom_vjp   {textwrap.shorten(text, 96)}\n    any_mode     as it must be")
-    assert lost == (name != "jax.vjp")
-    assert jnp.array_equal(lifted, expected)
+for transformation in EXPECTED:
+    without, with_it = outcome(transformation, ordinary), outcome(transformation, lifted)
+    print(f"jax.{transformation.__name__}\n    custom_vjp   {without}\n    any_mode     {with_it}")
+    assert (without == "right") == (transformation is vjp)
+    assert with_it == "right"
 
 # %% [markdown]
-# The Hessian is that of $\tfrac12\lVert XW + b\rVert^2$: it is $J_W^\top J_W = X^\top X \otimes I_p$, forward mode over
-# reverse mode.
-#
+# One of these losses has a loophole: forward over reverse, which is how `jax.hessian` works, survives in a `custom_vjp`
+# whose forward rule calls the *undecorated* function. `affine` is written so, and `affine.custom_vjp` is what it was
+# before `any_mode`: it has a Hessian, but neither a `jvp` nor a transpose. `affine` has them all.
+
+# %%
+unlifted = lambda W, X: affine.custom_vjp(AffineParams(W, None), X)
+assert [outcome(t, unlifted) == "right" for t in EXPECTED] == [True, False, True, False]
+
+whole = lambda W, X: affine(AffineParams(W, None), X)
+assert all(outcome(t, whole) == "right" for t in EXPECTED)
+
+# %% [markdown]
 # **How it works.** A backward rule is linear in its cotangent: with the residuals $r$ that the forward rule keeps,
-# $\mathrm{bwd}(r, \cdot) = J^\top$. A linear map can be transposed, and the transpose of the transpose is the map itself:
+# $\mathrm{bwd}(r, \cdot) = J^\top$. A linear map can be transposed, and the transpose of the transpose is the map
+# itself:
 #
 # $$J v = \big(\mathrm{bwd}(r, \cdot)\big)^{\!\top} v.$$
 #
@@ -531,14 +594,14 @@ by_hand
 # %% [markdown]
 # ## 8 · Exercises
 #
-# **1.** PyTorch stores the weights of a linear layer as $W[p, d]$ and computes $Y = XW^\top + b$. Find $dW$ and $dX$ from
-# shapes.
+# **1.** PyTorch stores the weights of a linear layer as $W[p, d]$ and computes $Y = XW^\top + b$. Find $dW$ and $dX$
+# from shapes.
 #
 # <details>
 # <summary>Solution</summary>
 #
-# $dW$ has the axes $(p, d)$ and is made of $X[n, d]$ and $dY[n, p]$: $dW = dY^\top X$. And $dX$, with the axes $(n, d)$,
-# is made of $W[p, d]$ and $dY$: $dX = dY\,W$.
+# $dW$ has the axes $(p, d)$ and is made of $X[n, d]$ and $dY[n, p]$: $dW = dY^\top X$. And $dX$ has the axes $(n, d)$
+# and is made of $W[p, d]$ and $dY$: $dX = dY\,W$.
 #
 # </details>
 #
@@ -547,13 +610,13 @@ by_hand
 # <details>
 # <summary>Solution</summary>
 #
-# The ring is $X - W_1 - W_2 - dY$, closed by the axis $n$ between $dY$ and $X$. Without $W_1$ what is left is a chain from
-# its first axis to its second: $dW_1 = X^\top\, dY\, W_2^\top$.
+# The ring runs from $X$ to $W_1$ to $W_2$ to $dY$, and the axis $n$ closes it. Without $W_1$ what is left is a chain
+# from its first axis to its second, by way of $X$, $dY$ and $W_2$: $dW_1 = X^\top\, dY\, W_2^\top$.
 #
 # </details>
 #
-# **3.** Shape alone, without the argument from degree, does not determine $dW$. Find another product that is linear in
-# $dY$ and has the shape of $W$.
+# **3.** Shape alone, without the argument from degree, does not determine $dW$. Find another product that is linear
+# in $dY$ and has the shape of $W$.
 #
 # <details>
 # <summary>Solution</summary>
@@ -563,15 +626,15 @@ by_hand
 #
 # </details>
 #
-# **4.** Scale each feature: $Y = X \operatorname{diag}(s)$, with $s[d]$. No product of $X$ and $dY$ has the shape of $s$.
-# Take $s$ out of $\sum_{nd} X_{nd}\, s_d\, dY_{nd}$ all the same, write the rule as a `jax.custom_vjp`, lift it with
-# `any_mode`, and compare `jax.jacfwd`, which runs your rule's transpose, with `jax.jacrev`, which runs your rule.
+# **4.** Scale each feature: $Y = X \operatorname{diag}(s)$, with $s[d]$. No product of $X$ and $dY$ has the shape of
+# $s$. Take $s$ out of $\sum_{nd} X_{nd}\, s_d\, dY_{nd}$ all the same, write the rule as a `jax.custom_vjp`, lift it
+# with `any_mode`, and compare `jax.jacfwd`, which runs your rule's transpose, with `jax.jacrev`, which runs the rule.
 #
 # <details>
 # <summary>Solution</summary>
 #
-# $ds_d = \sum_n X_{nd}\, dY_{nd}$, the diagonal of $X^\top dY$: three lines meet in one point, so $d$ is not summed. And
-# $dX = dY \operatorname{diag}(s)$.
+# $ds_d = \sum_n X_{nd}\, dY_{nd}$, the diagonal of $X^\top dY$: three lines meet in one point, so $d$ is not summed.
+# And $dX = dY \operatorname{diag}(s)$.
 #
 # ```python
 # @any_mode
@@ -645,5 +708,5 @@ print("all four hold")
 # ## In one breath
 #
 # A gradient has the shape of its argument and the degree of the rest; that leaves one product. The inner product
-# $\langle Jv, u\rangle = \langle v, J^\top u\rangle$ fixes its factor and tests it. Backward is the transpose of forward;
-# write either one down, and you have both.
+# $\langle Jv, u\rangle = \langle v, J^\top u\rangle$ fixes its factor and tests it. Backward is the transpose of
+# forward; write either one down, and you have both.

@@ -124,8 +124,11 @@ def _join(name: str, kinds: Iterable[Kind]) -> Kind:
 
 def _scan(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """A fixed point over the carry: at most every carried value changes its kind once."""
-    n_consts, n_carry = eqn.params["num_consts"], eqn.params["num_carry"]
-    consts, carry, xs = kinds[:n_consts], kinds[n_consts : n_consts + n_carry], kinds[n_consts + n_carry :]
+    body = getattr(eqn.params["jaxpr"], "jaxpr", eqn.params["jaxpr"])
+    n_carry = sum(y.aval.ndim == step.aval.ndim for y, step in zip(eqn.outvars, body.outvars, strict=True))
+    n_kept = sum(x.aval.ndim == step.aval.ndim for x, step in zip(eqn.invars, body.invars, strict=True))
+    n_consts = n_kept - n_carry                                     # what is neither carried nor scanned over
+    consts, carry, xs = kinds[:n_consts], kinds[n_consts:n_kept], kinds[n_kept:]
     while True:
         out = _follow(eqn.params["jaxpr"], [*consts, *carry, *xs])
         joined = [_join("scan", pair) for pair in zip(carry, out[:n_carry], strict=True)]

@@ -67,17 +67,15 @@ def inner(a: PyTree, b: PyTree) -> Array:
     """
     if jax.tree.structure(a) != jax.tree.structure(b):
         raise ValueError(f"inner: structures differ: {jax.tree.structure(a)} and {jax.tree.structure(b)}")
-    total = jnp.zeros((), np.float32)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        if np.shape(x) != np.shape(y):
-            raise ValueError(f"inner: leaves of shapes {np.shape(x)} and {np.shape(y)}")
-        if not (is_inexact(x) and is_inexact(y)):
-            continue
-        dtype = wide(jnp.promote_types(x.dtype, y.dtype))
-        term = jnp.sum(jnp.asarray(x, dtype) * jnp.asarray(y, dtype))
-        dtype = jnp.promote_types(total.dtype, term.dtype)
-        total = total.astype(dtype) + term.astype(dtype)
-    return total
+    total = np.zeros((), np.float32)
+    with jax.numpy_dtype_promotion("standard"):
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+            if np.shape(x) != np.shape(y):
+                raise ValueError(f"inner: leaves of shapes {np.shape(x)} and {np.shape(y)}")
+            if is_inexact(x) and is_inexact(y):
+                dtype = wide(jnp.promote_types(x.dtype, y.dtype))
+                total = total + jnp.sum(jnp.asarray(x, dtype) * jnp.asarray(y, dtype))
+    return jnp.asarray(total)
 
 
 def norm(a: PyTree) -> Array:

@@ -4,7 +4,15 @@ from benchmarks.harness.bars import faster_at_least, temporaries_at_most, time_a
 from benchmarks.harness.ceilings import Ceiling, copy_ceiling, gemm_ceiling
 from benchmarks.harness.contest import Contender, contest
 from benchmarks.harness.options import Options
-from benchmarks.harness.peers import Unavailable, forward_backward, jax_contender, jax_contenders, normal, peer, torch_contender
+from benchmarks.harness.peers import (
+    Unavailable,
+    forward_backward,
+    jax_contender,
+    jax_contenders,
+    normal,
+    peer,
+    torch_contender,
+)
 from benchmarks.harness.programs import Program, compile_timed
 from benchmarks.harness.records import Bar, Entry, Row, Table
 from benchmarks.harness.timing import Spread, alternate, paired_ratio, seconds_per_call, spread

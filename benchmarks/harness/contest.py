@@ -13,7 +13,7 @@ from benchmarks.harness.ceilings import Ceiling
 from benchmarks.harness.options import Options
 from benchmarks.harness.programs import Program
 from benchmarks.harness.records import Entry, Table
-from benchmarks.harness.timing import alternate, calls_per_sample, paired_ratio, seconds_per_call, spread
+from benchmarks.harness.timing import Spread, alternate, calls_per_sample, paired_ratio, seconds_per_call, spread
 
 COLUMNS = (
     ("median ms", "{median_ms:.4g}"),
@@ -59,23 +59,26 @@ def contest(
     ``flops`` and ``bytes_moved`` are those that the work needs, the same for everyone.
     Raises ValueError when a contender's result is further than ``tolerance`` from ours, relative to the largest entry.
     """
-    running = {c.name: c.call for c in contenders if c.call is not None}
+    ours, running = contenders[0].name, {c.name: c.call for c in contenders if c.call is not None}
     check_agreement(contenders, tolerance)
-    calls = {**running, **{c.name: c.call for c in ceilings}}
-    times = time_calls(calls, options)
-    ours = times[contenders[0].name]
-    entries = [
-        Entry(c.name, _measures(times[c.name], ours, c.program, flops, bytes_moved)) if c.name in running
-        else Entry(c.name, missing=c.missing)
-        for c in contenders
-    ]  # fmt: skip
+    times = time_calls(running | {c.name: c.call for c in ceilings}, options)
+    duel = {name: running[name] for name in (ours, *judged) if name in running}
+    alone = time_calls(duel, options) if len(duel) > 1 else {}
+    ratios = {name: paired_ratio(times[name], times[ours]) for name in running}
+    ratios |= {name: paired_ratio(times[name] + alone[name], times[ours] + alone[ours]) for name in alone}
+    entries = []
+    for c in contenders:
+        measures = _measures(times[c.name], ratios[c.name], c.program, flops, bytes_moved) if c.name in running else {}
+        entries.append(Entry(c.name, measures, c.missing))
     reached = {"GFLOP/s": entries[0].measures.get("gflops"), "GB/s": entries[0].measures.get("gbs")}
+    note = f"rounds: {len(times[ours])}, orders drawn at random, the second of two runs timed"
+    more = f"; {len(alone[ours])} more of {', '.join(alone)} alone" if alone else ""
     return Table(
         name,
         COLUMNS,
         entries,
         ceilings=[c.record(spread(times[c.name]).median, reached[c.unit]) for c in ceilings],
-        notes=[f"rounds: {len(ours)}, orders drawn at random, the second of two runs timed"],
+        notes=[note + more],
         timed=not options.smoke,
     )
 
@@ -106,14 +109,14 @@ def relative_difference(actual: Sequence[np.ndarray], expected: Sequence[np.ndar
     if [a.shape for a in actual] != [e.shape for e in expected]:
         return float("inf")
     pairs = [(a, e) for a, e in zip(actual, expected, strict=True) if e.size]
-    return max((float(np.max(np.abs(a - e)) / (np.max(np.abs(e)) or 1.0)) for a, e in pairs), default=0.0)
+    differences = [np.max(np.abs(a - e)) / (np.max(np.abs(e)) or 1.0) for a, e in pairs]
+    return float(np.max(differences, initial=0.0))
 
 
 def _measures(
-    times: list[float], ours: list[float], program: Program | None, flops: float | None, bytes_moved: float | None
+    times: list[float], ratio: Spread, program: Program | None, flops: float | None, bytes_moved: float | None
 ) -> dict[str, float]:
     low, median, high = spread(times)
-    ratio = paired_ratio(times, ours)
     measures = {"median_ms": 1e3 * median, "low_ms": 1e3 * low, "high_ms": 1e3 * high}
     measures |= {"ratio": ratio.median, "ratio_low": ratio.low, "ratio_high": ratio.high}
     if flops is not None:

@@ -253,7 +253,7 @@ NOT_LINEAR = {
     "divided by": (lambda r, g: (r[1] / g, g * r[0]), "`div` divides by it"),
     "accumulated from one": (
         lambda r, g: (jnp.broadcast_to(jax.lax.scan(lambda c, v: (c + v, None), jnp.ones((), F64), g)[0], (3,)), g),
-        "`scan` adds to it",
+        "`add` adds to it",
     ),
     "one branch constant": (
         lambda r, g: (jax.lax.cond(r[0][0] > 0, lambda v: v, lambda v: jnp.ones_like(v), g), g),

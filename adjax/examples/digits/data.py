@@ -40,4 +40,4 @@ def load(seed: int) -> Digits:
     def scaled(images: np.ndarray) -> np.ndarray:
         return ((images - mean) / deviation).reshape(len(images), -1)
 
-    return Digits(scaled(train), y_train.astype(np.int32), scaled(test), y_test.astype(np.int32), test)
+    return Digits(scaled(train), y_train, scaled(test), y_test, test)

@@ -1,0 +1,96 @@
+"""The same training step with spelled adjoints and with plain autodiff: how fast, and how far apart."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from adjax import affine
+from adjax.examples.digits.model import Layer, Params, loss_and_gradient, plain_affine
+from adjax.examples.digits.options import Options
+from adjax.examples.digits.train import State, make_optimizer, make_step
+
+LAYERS: dict[str, Layer] = {"spelled": affine, "autodiff": plain_affine}
+PAIRS = 15
+BLOCK_SECONDS = 0.06
+LONGEST_SECONDS = 4.0
+
+
+class Difference(NamedTuple):
+    """The largest difference between entries of the two gradients, and the norm of the spelled gradient."""
+
+    largest: float
+    norm: float
+
+
+class Speed(NamedTuple):
+    """Steps per second in each block of steps, pair by pair."""
+
+    spelled: np.ndarray
+    autodiff: np.ndarray
+
+
+def gradient_difference(options: Options, params: Params, X: np.ndarray, y: np.ndarray) -> Difference:
+    """Both gradients on one batch, at the same parameters."""
+    spelled, autodiff = (
+        jax.tree.leaves(
+            jax.jit(functools.partial(loss_and_gradient, dtype=options.dtype, layer=layer))(params, X, y)[1]
+        )
+        for layer in LAYERS.values()
+    )
+    wide = lambda g: np.asarray(g, np.float64)
+    largest = max(np.abs(wide(a) - wide(b)).max() for a, b in zip(spelled, autodiff, strict=True))
+    return Difference(float(largest), float(np.sqrt(sum((wide(g) ** 2).sum() for g in spelled))))
+
+
+def speed(
+    options: Options,
+    params: Params,
+    X: np.ndarray,
+    y: np.ndarray,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Speed | None:
+    """Time the two training steps on one batch in alternating blocks; None if interrupted.
+
+    Both start from copies of the same state. Which goes first changes from pair to pair, so that neither gains from
+    what the other left in the caches.
+    """
+    X, y = jnp.asarray(X), jnp.asarray(y)
+    steps = {name: make_step(options, layer) for name, layer in LAYERS.items()}
+    states = {name: _fresh_state(options, params) for name in LAYERS}
+
+    def block(name: str, count: int) -> float:
+        state = states[name]
+        start = time.perf_counter()
+        for _ in range(count):
+            state, _ = steps[name](state, X, y)
+        jax.block_until_ready(state)
+        elapsed = time.perf_counter() - start
+        states[name] = state
+        return elapsed / count
+
+    for name in LAYERS:
+        block(name, 1)  # compiles
+    seconds = min(block(name, 2) for name in LAYERS)
+    count = max(1, round(BLOCK_SECONDS / seconds))
+    pairs = max(3, min(PAIRS, int(LONGEST_SECONDS / (2 * count * seconds))))
+    measured: dict[str, list[float]] = {name: [] for name in LAYERS}
+    for order in itertools.islice(itertools.cycle([tuple(LAYERS), tuple(LAYERS)[::-1]]), pairs):
+        for name in order:
+            if interrupted():
+                return None
+            measured[name].append(1 / block(name, count))
+    return Speed(**{name: np.array(rates) for name, rates in measured.items()})
+
+
+def _fresh_state(options: Options, params: Params) -> State:
+    params = jax.tree.map(jnp.copy, params)
+    return State(params, make_optimizer(options).init(params))

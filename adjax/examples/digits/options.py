@@ -1,0 +1,105 @@
+"""The options of `python -m adjax train digits`: read here, so that nothing is imported before they are right."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+EXIT_STATUS = """\
+exit status:
+  0    trained, and the report printed
+  1    the loss became infinite or NaN, or the machine ran out of memory
+  2    an option is wrong, or an extra is not installed
+  130  interrupted: Ctrl-C ends the training and reports the result so far
+"""
+
+
+class Options(NamedTuple):
+    """What a training run depends on."""
+
+    steps: int = 800
+    width: int = 256
+    depth: int = 2
+    dtype: str = "float32"
+    batch: int = 128
+    learning_rate: float = 3e-3
+    seed: int = 0
+    plot: Path | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options with their meanings, bounds and defaults."""
+    parser.description = (
+        "Train a multi-layer perceptron of adjax.affine layers on scikit-learn's handwritten digits, "
+        "then time the same training step with plain autodiff and compare the two gradients."
+    )
+    parser.epilog = EXIT_STATUS
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    default = Options()
+
+    def add(name: str, type: Callable[[str], object], metavar: str, help: str) -> None:
+        value = getattr(default, name.removeprefix("--").replace("-", "_"))
+        parser.add_argument(name, type=type, metavar=metavar, default=value, help=f"{help} (default {value})")
+
+    add("--steps", integer(1), "N", "training steps")
+    add("--width", integer(1), "N", "features of a hidden layer")
+    add("--depth", integer(1), "N", "hidden layers")
+    add("--batch", integer(1), "N", "images a step")
+    add("--learning-rate", positive, "RATE", "peak learning rate of AdamW, decayed to zero by a cosine")
+    add("--seed", integer(0, 2**32 - 1), "N", "seed of the split, the initial parameters and the batches")
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default=default.dtype,
+        help="dtype of the layers, forward and backward; with a half-precision dtype, parameters, loss and optimizer "
+        f"stay in float32, and float16 scales the loss so that small cotangents survive (default {default.dtype})",
+    )
+    parser.add_argument(
+        "--plot", type=png, metavar="FILE", help="write the learning curves and the misclassified digits as PNG"
+    )
+
+
+def integer(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A reader of integers within bounds."""
+    bounds = f"an integer of at least {least}" + ("" if most is None else f" and at most {most}")
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {bounds}, got {text!r}") from None
+        if value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"must be {bounds}, got {value}")
+        return value
+
+    return read
+
+
+def positive(text: str) -> float:
+    """A reader of finite positive numbers."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
+    return value
+
+
+def png(text: str) -> Path:
+    """A reader of file names that can be written, tried by opening the file: no training is lost to a wrong name."""
+    path = Path(text)
+    if path.suffix.lower() not in ("", ".png"):
+        raise argparse.ArgumentTypeError(f"the plot is a PNG: FILE must end in .png, got {text!r}")
+    existed = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from None
+    if not existed:
+        path.unlink()
+    return path

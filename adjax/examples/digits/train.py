@@ -1,0 +1,137 @@
+"""The training loop: one compiled step that donates its state, and a checkpoint now and then."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax import Array
+
+from adjax import affine
+from adjax.examples.digits.data import CLASSES, Digits
+from adjax.examples.digits.model import Layer, Params, init, logits, loss_and_gradient, master_dtype
+from adjax.examples.digits.options import Options
+
+WEIGHT_DECAY = 0.1
+
+
+class State(NamedTuple):
+    """What a training step takes, donates and returns."""
+
+    params: Params
+    optimizer: optax.OptState
+
+
+class Checkpoint(NamedTuple):
+    """Cross-entropy and accuracy after so many steps, on all training and all test images."""
+
+    step: int
+    train_loss: float
+    test_loss: float
+    train_accuracy: float
+    test_accuracy: float
+
+
+class Training(NamedTuple):
+    """Where a training run ended, and the way there; the first checkpoint is that of the initial parameters."""
+
+    params: Params
+    checkpoints: list[Checkpoint]
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss became infinite or NaN."""
+
+
+def make_optimizer(options: Options) -> optax.GradientTransformation:
+    """AdamW, its learning rate decayed to zero by a cosine over the run."""
+    schedule = optax.cosine_decay_schedule(options.learning_rate, options.steps)
+    return optax.adamw(schedule, weight_decay=WEIGHT_DECAY)
+
+
+def make_step(options: Options, layer: Layer = affine) -> Callable[[State, Array, Array], tuple[State, Array]]:
+    """The training step, compiled once; it donates the state, so the new one takes the old one's memory."""
+    optimizer = make_optimizer(options)
+
+    @functools.partial(jax.jit, donate_argnames="state")
+    def step(state: State, X: Array, y: Array) -> tuple[State, Array]:
+        value, gradient = loss_and_gradient(state.params, X, y, dtype=options.dtype, layer=layer)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+        return State(optax.apply_updates(state.params, updates), optimizer_state), value
+
+    return step
+
+
+def init_state(options: Options, features: int) -> State:
+    """The state before the first step, made by the seed."""
+    sizes = [features, *[options.width] * options.depth, CLASSES]
+    params = init(jax.random.key(options.seed), sizes, master_dtype(options.dtype))
+    return State(params, make_optimizer(options).init(params))
+
+
+def batches(options: Options, data: Digits) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches without end: every epoch goes once through the training images in a new order, made by the seed."""
+    random = np.random.default_rng(options.seed)
+    while True:
+        order = random.permutation(len(data.X_train))
+        for first in range(0, len(order) - options.batch + 1, options.batch):
+            rows = order[first : first + options.batch]
+            yield data.X_train[rows], data.y_train[rows]
+
+
+def train(
+    options: Options,
+    data: Digits,
+    report: Callable[[Checkpoint], None] = lambda checkpoint: None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Training:
+    """Train for `options.steps`, or until interrupted; `report` hears of a checkpoint at least fifty times.
+
+    Raises:
+        NonFiniteLoss: the loss became infinite or NaN.
+    """
+    step = make_step(options)
+    state = init_state(options, data.X_train.shape[1])
+    checkpoints = [evaluate(state.params, data, options.dtype, step=0)]
+    stream = itertools.islice(batches(options, data), options.steps)
+    every = min(50, max(1, options.steps // 50))
+    while (done := checkpoints[-1].step) < options.steps and not interrupted():
+        losses = []
+        for X, y in itertools.islice(stream, every):
+            state, value = step(state, X, y)
+            losses.append(value)
+            if interrupted():
+                break
+        checkpoints.append(evaluate(state.params, data, options.dtype, step=done + len(losses)))
+        require_finite(done, [*map(float, losses), checkpoints[-1].train_loss], options)
+        report(checkpoints[-1])
+    return Training(state.params, checkpoints)
+
+
+def require_finite(done: int, losses: list[float], options: Options) -> None:
+    """Raise NonFiniteLoss unless every loss after `done` steps, one more, and so on, is a number."""
+    for taken, value in enumerate(losses, done):
+        if not math.isfinite(value):
+            raise NonFiniteLoss(
+                f"the loss is {value} after {taken} of {options.steps} steps "
+                f"({options.dtype}, learning rate {options.learning_rate:g}); try a lower --learning-rate"
+            )
+
+
+def evaluate(params: Params, data: Digits, dtype: str, step: int) -> Checkpoint:
+    """Cross-entropy and accuracy on all training and all test images."""
+    train_loss, train_accuracy = map(float, _evaluate(params, data.X_train, data.y_train, dtype=dtype))
+    test_loss, test_accuracy = map(float, _evaluate(params, data.X_test, data.y_test, dtype=dtype))
+    return Checkpoint(step, train_loss, test_loss, train_accuracy, test_accuracy)
+
+
+@functools.partial(jax.jit, static_argnames="dtype")
+def _evaluate(params: Params, X: Array, y: Array, *, dtype: str) -> tuple[Array, Array]:
+    Z = logits(params, X, dtype=dtype)
+    return optax.softmax_cross_entropy_with_integer_labels(Z, y).mean(), (Z.argmax(axis=-1) == y).mean()
