@@ -41,8 +41,9 @@ class AnyMode(Generic[P, R]):
     """
 
     tangent: Callable[..., Any] | None = None
+    __qualname__: str
 
-    def __init__(self, f: jax.custom_vjp):
+    def __init__(self, f: jax.custom_vjp[R]):
         if not isinstance(f, jax.custom_vjp):
             raise TypeError(f"any_mode: expected a jax.custom_vjp, got {type(f).__name__}; decorate with it first")
         functools.update_wrapper(self, f.fun)
@@ -52,17 +53,17 @@ class AnyMode(Generic[P, R]):
         self._rules: dict[Any, Lifted] = {}
 
     @property
-    def fun(self) -> Callable[P, R]:
+    def fun(self) -> Callable[..., R]:
         """The undecorated primal."""
         return self.custom_vjp.fun
 
     @property
-    def fwd(self) -> Callable[..., Any]:
+    def fwd(self) -> Callable[..., tuple[Any, Any]] | None:
         """The forward rule: `(y, residuals) = fwd(*args)`."""
         return self.custom_vjp.fwd
 
     @property
-    def bwd(self) -> Callable[..., Any]:
+    def bwd(self) -> Callable[..., Any] | None:
         """The backward rule: `cotangents = bwd(*nondiff, residuals, dy)`."""
         return self.custom_vjp.bwd
 
@@ -95,7 +96,8 @@ class AnyMode(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         if self.fwd is None or self.bwd is None:
-            raise AttributeError(f"any_mode: {self.name} has no rule yet; give it one with {self.name}.defvjp(fwd, bwd)")
+            name = self.name
+            raise AttributeError(f"any_mode: {name} has no rule yet; give it one with {name}.defvjp(fwd, bwd)")
         bound = self._bind(args, kwargs)
         static = {i: bound[i] for i in self.nondiff_argnums}
         dynamic = tuple(x for i, x in enumerate(bound) if i not in static)
@@ -129,7 +131,7 @@ class AnyMode(Generic[P, R]):
 
     def _names(self, count: int) -> list[str]:
         """The parameters' names; those of *args are numbered."""
-        names = []
+        names: list[str] = []
         for p in self._signature.parameters.values():
             if p.kind is p.VAR_POSITIONAL:
                 names += [f"{p.name}[{i}]" for i in range(count - len(names))]
@@ -137,7 +139,14 @@ class AnyMode(Generic[P, R]):
                 names.append(p.name)
         return names[:count]
 
-    def _jvp(self, merge, static, names, primals, tangents):
+    def _jvp(
+        self,
+        merge: Callable[[Sequence[Any]], list[Any]],
+        static: tuple[Any, ...],
+        names: Sequence[str],
+        primals: tuple[Any, ...],
+        tangents: tuple[Any, ...],
+    ) -> tuple[Any, Any]:
         """The rule of the lifted function: `fwd`, then the derivative as a linear call."""
         leaves, tree = jax.tree.flatten(tangents, is_leaf=_is_zero)
         active = tuple(i for i, t in enumerate(leaves) if not _is_zero(t))
@@ -145,10 +154,7 @@ class AnyMode(Generic[P, R]):
         if self.custom_vjp.symbolic_zeros:
             marked = [CustomVJPPrimal(x, i in active) for i, x in enumerate(jax.tree.leaves(primals))]
             given = tree.unflatten(marked)
-        pair = self.fwd(*merge(given))
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise TypeError(f"any_mode: the forward rule of {self.name} must return (y, residuals), got {pair}")
-        y, residuals = pair
+        y, residuals = self._forward(merge(given))
         y_leaves, y_tree = jax.tree.flatten(y)
         dy = [np.zeros(np.shape(v), jax.dtypes.float0) if is_float0(v) else None for v in y_leaves]
         inexact = [i for i, v in enumerate(dy) if v is None]
@@ -162,6 +168,14 @@ class AnyMode(Generic[P, R]):
         for i, v in zip(inexact, out, strict=True):
             dy[i] = v
         return y, y_tree.unflatten(dy)
+
+
+    def _forward(self, args: Sequence[Any]) -> tuple[Any, Any]:
+        assert self.fwd is not None
+        pair = self.fwd(*args)
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"any_mode: the forward rule of {self.name} must return (y, residuals), got {pair}")
+        return pair[0], pair[1]
 
 
 def any_mode(f: jax.custom_vjp[R]) -> AnyMode[..., R]:

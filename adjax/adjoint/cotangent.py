@@ -9,8 +9,8 @@ over a mesh axis, a layout. Each is linear, and each has an adjoint that somebod
     replication       x ↦ (x, …, x)         psum over the mesh axes over which x does not vary
     resharding        P ↦ Q                 resharding Q ↦ P
 
-`cotangent_like` applies them; `contract` (next file) is an einsum that ends in it. Every layer goes through these two, so no layer
-knows about meshes.
+`cotangent_like` applies them; `contract` (next file) is an einsum that ends in it. Every layer goes through these two,
+so no layer knows about meshes.
 """
 
 from __future__ import annotations
@@ -121,6 +121,7 @@ def _relayout(target: Any, ct: Array) -> Array:
 
 
 def is_explicit(type_: Any) -> bool:
+    """Whether the layout over a mesh is part of the type."""
     mesh = type_.sharding.mesh
     return not mesh.empty and AxisType.Explicit in mesh.axis_types
 

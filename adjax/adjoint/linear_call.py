@@ -24,6 +24,8 @@ from .linear_map import LinearMap, Traced, is_float0, tangent_type
 from .space import struct
 
 PyTree = Any
+Types = tuple[Any, ...]
+Indices = tuple[int, ...]
 
 linear_call_p = Primitive("linear_call")
 linear_call_p.multiple_results = True
@@ -139,7 +141,9 @@ def _abstract(*_: Any, fun: LinearMap, out_types: tuple[Any, ...], **__: Any) ->
     return out_types, fun.effects
 
 
-def _jvp(primals, tangents, *, fun, adjoint, out_types, n_residuals):
+def _jvp(
+    primals: Any, tangents: Any, *, fun: LinearMap, adjoint: LinearMap, out_types: Types, n_residuals: int
+) -> tuple[Any, Any]:
     y = linear_call_p.bind(*primals, fun=fun, adjoint=adjoint, out_types=out_types, n_residuals=n_residuals)
     r, x = primals[:n_residuals], primals[n_residuals:]
     r_dot, x_dot = tangents[:n_residuals], tangents[n_residuals:]
@@ -160,10 +164,12 @@ def _jvp(primals, tangents, *, fun, adjoint, out_types, n_residuals):
     return y, terms[0] if len(terms) == 1 else [ad.add_tangents(a, b) for a, b in zip(*terms, strict=True)]
 
 
-def _transpose(cts, *operands, fun, adjoint, out_types, n_residuals):
+def _transpose(
+    cts: Any, *operands: Any, fun: LinearMap, adjoint: LinearMap, out_types: Types, n_residuals: int
+) -> list[Any]:
     r, x = operands[:n_residuals], operands[n_residuals:]
     if any(map(ad.is_undefined_primal, r)):
-        return _transpose_residuals(cts, operands, fun, out_types)
+        return _transpose_residuals(cts, operands, fun)
     wanted = tuple(i for i, v in enumerate(x) if ad.is_undefined_primal(v))
     live = _live(cts)
     x_types = [v.aval.to_ct_aval() if ad.is_undefined_primal(v) else tangent_type(v) for v in x]
@@ -173,7 +179,7 @@ def _transpose(cts, *operands, fun, adjoint, out_types, n_residuals):
     return [None] * n_residuals + [by_index.get(i) for i in range(len(x))]
 
 
-def _transpose_residuals(cts, operands, fun, out_types):
+def _transpose_residuals(cts: Any, operands: Any, fun: LinearMap) -> list[Any]:
     """Linear in a residual (the map is bilinear there): transpose the map's own equations."""
     wanted = [i for i, v in enumerate(operands) if ad.is_undefined_primal(v)]
 
@@ -186,18 +192,22 @@ def _transpose_residuals(cts, operands, fun, out_types):
     return [by_index.get(i) for i in range(len(operands))]
 
 
-def _live(vectors: Sequence[Any]) -> tuple[int, ...]:
+def _live(vectors: Sequence[Any]) -> Indices:
     return tuple(i for i, v in enumerate(vectors) if type(v) is not ad.Zero)
 
 
-def _block(fun, adjoint, n, x_types, y_types, columns, rows):
+def _block(
+    fun: LinearMap, adjoint: LinearMap, n: int, x_types: Any, y_types: Any, columns: Indices, rows: Indices
+) -> tuple[LinearMap, LinearMap]:
     """The block (rows, columns) of the map, and its adjoint; the whole map stays as it is."""
     if len(columns) == len(x_types) and len(rows) == len(y_types):
         return fun, adjoint
     return fun.restricted(n, x_types, columns, rows), adjoint.restricted(n, y_types, rows, columns)
 
 
-def _batch(axis, operands, dims, *, fun, adjoint, out_types, n_residuals):
+def _batch(
+    axis: Any, operands: Any, dims: Any, *, fun: LinearMap, adjoint: LinearMap, out_types: Types, n_residuals: int
+) -> tuple[list[Any], Any]:
     dims, y_dims = tuple(dims), (0,) * len(out_types)
     if all(d is None for d in dims) and axis.name not in fun.axis_names | adjoint.axis_names:
         r, x = operands[:n_residuals], operands[n_residuals:]

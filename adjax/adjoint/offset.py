@@ -29,7 +29,10 @@ class NotLinear(Exception):
 _PRODUCTS = {"mul", "dot_general", "conv_general_dilated"}
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call", "custom_vjp_call"}
 _SUMS = {"add", "sub", "add_any", "concatenate", "pad", "dynamic_update_slice", "select_n", "scatter", "scatter-add"}
-_SUMMANDS = {"dynamic_update_slice": (0, 1), "scatter": (0, 2), "scatter-add": (0, 2)}
+_VALUES = {
+    "dynamic_update_slice": (0, 1), "scatter": (0, 2), "scatter-add": (0, 2), "gather": (0,), "dynamic_slice": (0,),
+    "div": (0,),
+}  # fmt: skip
 _ZERO_PRESERVING = _PRODUCTS | _SUMS | {
     "broadcast_in_dim", "reshape", "convert_element_type", "transpose", "squeeze", "slice", "dynamic_slice", "gather",
     "neg", "reduce_sum", "cumsum", "rev", "copy", "real", "imag", "conj", "complex", "div", "reduce_precision",
@@ -84,34 +87,34 @@ def _equation(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     if name == "cond" and kinds[0] is not Kind.LINEAR:
         branches = [_follow(branch, kinds[1:]) for branch in eqn.params["branches"]]
         return [_join("cond", column) for column in zip(*branches, strict=True)]
-    if Kind.LINEAR not in kinds:
-        return [_product_or_sum_of_constants(name, kinds)] * count
-    if name in _SUMS:
-        if name == "select_n" and kinds[0] is Kind.LINEAR:
-            raise NotLinear("`select_n` chooses by its value")
-        summands = kinds[1:] if name == "select_n" else [kinds[i] for i in _SUMMANDS.get(name, range(len(kinds)))]
-        return [_join(name, summands)] * count
-    if name in _PRODUCTS and kinds.count(Kind.LINEAR) > 1:
-        raise NotLinear(f"`{name}` multiplies it by itself")
     if name in _PRODUCTS and Kind.ZERO in kinds:
         return [Kind.ZERO] * count
+    if Kind.LINEAR in kinds:
+        return [_of_input(eqn, name, kinds)] * count
+    vanishes = name in _ZERO_PRESERVING and all(kind is Kind.ZERO for kind in _values(name, kinds))
+    return [Kind.ZERO if vanishes and kinds else Kind.FREE] * count
+
+
+def _of_input(eqn: Any, name: str, kinds: list[Kind]) -> Kind:
+    """The kind of what an operation makes of a value linear in the input."""
+    if name == "select_n" and kinds[0] is Kind.LINEAR:
+        raise NotLinear("`select_n` chooses by its value")
+    if name in _SUMS:
+        return _join(name, _values(name, kinds))
+    if name in _PRODUCTS and kinds.count(Kind.LINEAR) > 1:
+        raise NotLinear(f"`{name}` multiplies it by itself")
     if name == "div" and kinds[1] is Kind.LINEAR:
         raise NotLinear("`div` divides by it")
     if name == "convert_element_type" and np.dtype(eqn.params["new_dtype"]).kind in "biu":
         raise NotLinear("`convert_element_type` rounds it to an integer")
-    return [Kind.LINEAR] * count
+    return Kind.LINEAR
 
 
-def _product_or_sum_of_constants(name: str, kinds: list[Kind]) -> Kind:
-    if name in _PRODUCTS and Kind.ZERO in kinds:
-        return Kind.ZERO
-    if name == "div":
-        kinds = kinds[:1]
-    if name in ("select_n", "gather", "dynamic_slice"):
-        kinds = kinds[1:] if name == "select_n" else kinds[:1]
-    if name in _SUMMANDS:
-        kinds = [kinds[i] for i in _SUMMANDS[name]]
-    return Kind.ZERO if name in _ZERO_PRESERVING and kinds and all(k is Kind.ZERO for k in kinds) else Kind.FREE
+def _values(name: str, kinds: list[Kind]) -> list[Kind]:
+    """The kinds of the operands that carry values, not indices, predicates or denominators."""
+    if name == "select_n":
+        return kinds[1:]
+    return [kinds[i] for i in _VALUES.get(name, range(len(kinds)))]
 
 
 def _join(name: str, kinds: Iterable[Kind]) -> Kind:

@@ -55,14 +55,10 @@ class Signature:
         dynamic = [x for x, is_array in zip(leaves, arrays, strict=True) if is_array]
         constants = tuple(None if is_array else x for x, is_array in zip(leaves, arrays, strict=True))
         key = (self.static, self.tree, self.types, self.active, self.y_tree, self.y_types, tree, constants)
-        try:
-            lifted = remembered.get(key)
-        except TypeError:                                           # a static value that does not hash
-            key, lifted = None, None
-        if lifted is None:
-            lifted = Lifted(self, tree, tuple(arrays), constants)
+        known = remembered.get(key) if _hashable(key) else None
+        lifted = known or Lifted(self, tree, tuple(arrays), constants)
         rule, closed = lifted.at(dynamic)
-        if closed and key is not None:
+        if closed and _hashable(key):
             remembered[key] = lifted
         return rule
 
@@ -72,9 +68,8 @@ class Signature:
         returned = tuple(returned) if isinstance(returned, list) else returned
         if not isinstance(returned, tuple) or len(returned) != len(self.names):
             got = f"{len(returned)} of them" if isinstance(returned, tuple) else _show(returned)
-            raise TypeError(
-                f"any_mode: {who} must return a tuple of one cotangent per argument ({', '.join(self.names)}), got {got}"
-            )
+            names = ", ".join(self.names)
+            raise TypeError(f"any_mode: {who} must return a tuple of one cotangent per argument ({names}), got {got}")
         found: list[Any] = []
         for name, like, ct in zip(self.names, self.tree.children(), returned, strict=True):
             found += _leaves_like(f"{who}, argument {name}", like, ct)
@@ -85,6 +80,14 @@ class Signature:
         dummy = self.tree.unflatten(range(self.tree.num_leaves))
         flat = jax.tree_util.tree_leaves_with_path(dummy)
         return [self.names[p[0].idx] + jax.tree_util.keystr(p[1:]) for p, _ in flat]
+
+
+def _hashable(key: Any) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
 
 
 def _leaves_like(who: str, tree: Any, ct: Any) -> list[Any]:
@@ -149,7 +152,9 @@ class Lifted:
         adjoint = Traced(self.spelled, (*residuals, *map(struct, self.dy_types)))
         key = id(adjoint.closed)
         if key not in self._made or adjoint.hoisted:
-            tangent = self.explicit and Traced(self.explicit, (*residuals, *map(struct, self.x_types)))
+            tangent = None
+            if self.explicit is not None:
+                tangent = Traced(self.explicit, (*residuals, *map(struct, self.x_types)))
             self._made[key] = adjoint, self._pair(adjoint, tangent)
         _, (maps, used, hoisted) = self._made[key]
         kept = [r for r, needed in zip(residuals, used, strict=True) if needed]

@@ -45,7 +45,8 @@ def transpose(f: Callable[[PyTree], PyTree], x_like: PyTree) -> Callable[[PyTree
         jax.eval_shape(transposed, jax.eval_shape(f, x_like))
     except Exception as error:
         reason = str(error).split("\n")[0].rstrip(".") or type(error).__name__
-        raise TypeError(f"transpose: {name} is not linear in its argument, or JAX cannot transpose it: {reason}") from error
+        message = f"transpose: {name} is not linear in its argument, or JAX cannot transpose it: {reason}"
+        raise TypeError(message) from error
 
     def apply(y: PyTree) -> PyTree:
         """fᵀ y."""

@@ -102,8 +102,8 @@ def affine(params: AffineParams, X: Array) -> Array:
     [[2.0, 2.0], [2.0, 2.0]]
     """
     W, b = _checked(params, X)
-    Y = contract("...d,dp->...p", X, W)                      # (n, d)(d, p) -> (n, p)
-    return Y if b is None else Y + b                         # (n, p) + (p,) -> (n, p)
+    Y = contract("...d,dp->...p", X, W)                                        # (n, d)(d, p) -> (n, p)
+    return Y if b is None else Y + jnp.expand_dims(b, tuple(range(Y.ndim - 1)))  # (n, p) + (1, p) -> (n, p)
 
 
 def affine_fwd(params: AffineParams, X: Array) -> tuple[Array, AffineResiduals]:
@@ -125,7 +125,7 @@ affine.defvjp(affine_fwd, affine_bwd)
 def _checked(params: Any, X: Any) -> AffineParams:
     """The parameters, once everything about the operands is as `affine` needs it."""
     if not isinstance(params, (tuple, list)) or len(params) != 2:
-        got = f"{type(params).__name__} of {len(params)}" if isinstance(params, (tuple, list)) else type(params).__name__
+        got = type(params).__name__ + (f" of {len(params)}" if isinstance(params, (tuple, list)) else "")
         raise TypeError(f"affine: params must be AffineParams(W, b) or a tuple (W, b), got {got}")
     W, b = params
     for name, axes, value in (("W", "(d, p)", W), ("b", "(p,)", b), ("X", "(..., d)", X)):

@@ -17,6 +17,11 @@ class Options:
         return (1, 1) if self.smoke else (5, 1001)
 
     @property
+    def untimed(self) -> str:
+        """Why no time of this run is judged, or nothing."""
+        return "smoke run" if self.smoke else ""
+
+    @property
     def sample_seconds(self) -> float:
         """A sample calls its contender until it lasts this long: the clock and the scheduler are coarse."""
         return 0.0 if self.smoke else 0.005

@@ -15,7 +15,10 @@ SENSES: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class Bar:
-    """A named check: ``value sense limit``. A bar with a reason is shown with it and not judged."""
+    """A named check: ``value sense limit``. A bar with a reason is shown with it and not judged.
+
+    ``interval`` is where a measured value lies with 95 % confidence: a limit inside it is not settled by this run.
+    """
 
     name: str
     value: float | None
@@ -23,6 +26,7 @@ class Bar:
     limit: float
     unit: str = ""
     reason: str = ""
+    interval: tuple[float, float] | None = None
 
     @property
     def status(self) -> str:
@@ -45,7 +49,7 @@ class Entry:
 class Table:
     """What measuring one row gave. ``columns`` are headings with the template of their cells: ``"{median_ms:.2f}"``.
 
-    The first entry is ours. ``timed`` is false where the times mean nothing (one round of a smoke run).
+    The first entry is ours. ``untimed`` says why the times mean nothing (one round of a smoke run).
     """
 
     name: str
@@ -54,7 +58,7 @@ class Table:
     ceilings: list[dict[str, Any]] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    timed: bool = True
+    untimed: str = ""
 
     def entry(self, name: str) -> Entry:
         """The entry of that name."""

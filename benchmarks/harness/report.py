@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import platform
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -89,6 +90,7 @@ class Printer:
             self._text(f"  {bar_line(bar)}", STYLES[bar.status])
 
     def _text(self, text: str, style: str = "") -> None:
+        text = textwrap.fill(text, WIDTH, subsequent_indent="    ")
         if self.rich:
             self._console().print(text, style=style, markup=False, highlight=False)
         else:
@@ -142,9 +144,11 @@ def plain_lines(headings: list[str], body: list[list[str]]) -> list[str]:
 
 
 def bar_line(bar: Bar) -> str:
-    """``pass   time: adjax / plain autodiff   0.998 <= 1.03``."""
+    """``pass  time: adjax / plain autodiff: 0.998 [0.991, 1.004] <= 1.03``; in brackets the 95 % interval."""
     value = "–" if bar.value is None else f"{bar.value:.4g}"
     reason = f" ({bar.reason})" if bar.reason else ""
+    if bar.interval and not bar.reason:
+        value += " [{:.4g}, {:.4g}]".format(*bar.interval)
     return f"{bar.status:10}  {bar.name}: {value} {bar.sense} {bar.limit:.4g} {bar.unit}".rstrip() + reason
 
 

@@ -5,6 +5,7 @@ rounds, each once a round and in an order drawn anew, and two of them are compar
 drift is in both and divides out. What is reported is the median of these ratios, with quartiles.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +18,21 @@ Clock = Callable[[], float]
 
 
 class Spread(NamedTuple):
-    """A median between its quartiles."""
+    """A median between its quartiles, and the interval in which the true median lies with 95 % confidence."""
 
     low: float
     median: float
     high: float
+    interval: tuple[float, float]
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Quartiles and median of at least one value."""
-    return Spread(*(float(q) for q in np.quantile(values, [0.25, 0.5, 0.75])))
+    """Of at least one value. The interval holds for any distribution: the order statistics of rank n/2 ± 0.98 √n."""
+    ordered, n = sorted(map(float, values)), len(values)
+    margin = 0.98 * math.sqrt(n)
+    first, last = max(0, math.floor(n / 2 - margin)), min(n - 1, math.ceil(n / 2 + margin))
+    low, median, high = (float(q) for q in np.quantile(ordered, [0.25, 0.5, 0.75]))
+    return Spread(low, median, high, (ordered[first], ordered[last]))
 
 
 def paired_ratio(others: Sequence[float], ours: Sequence[float]) -> Spread:

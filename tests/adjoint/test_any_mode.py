@@ -33,7 +33,7 @@ def doubled_thrice(v):
     return jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * 2), (0, v))[1]
 
 
-def close(a, b, rtol=1e-12):
+def check_close(a, b, rtol=1e-12):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         x, y = np.asarray(x), np.asarray(y)
         assert x.shape == y.shape and x.dtype == y.dtype
@@ -45,9 +45,9 @@ X, W, V = normal(0, 3), normal(1, 3), normal(2, 3)
 
 def test_both_modes_agree_with_autodiff():
     f = lifted(right)
-    close(jax.grad(lambda x: jnp.sin(f(x, W)).sum())(X), W * jnp.cos(X * W))
-    close(jax.jvp(f, (X, W), (V, X)), (X * W, V * W + X * X))
-    close(jax.hessian(lambda x: jnp.sin(f(x, W)).sum())(X), jnp.diag(-W * W * jnp.sin(X * W)))
+    check_close(jax.grad(lambda x: jnp.sin(f(x, W)).sum())(X), W * jnp.cos(X * W))
+    check_close(jax.jvp(f, (X, W), (V, X)), (X * W, V * W + X * X))
+    check_close(jax.hessian(lambda x: jnp.sin(f(x, W)).sum())(X), jnp.diag(-W * W * jnp.sin(X * W)))
 
 
 def test_attributes_and_redefinition():
@@ -55,9 +55,9 @@ def test_attributes_and_redefinition():
     fwd = f.fwd
     assert f.bwd is right and isinstance(f.custom_vjp, jax.custom_vjp) and f.nondiff_argnums == ()
     assert f.__name__ == "scale" and "scale" in repr(f)
-    close(jax.grad(lambda x: f(x, W).sum())(X), W)
+    check_close(jax.grad(lambda x: f(x, W).sum())(X), W)
     f.defvjp(fwd, lambda r, g: (2 * g * r[1], g * r[0]))
-    close(jax.grad(lambda x: f(x, W).sum())(X), 2 * W)  # the remembered rule is gone
+    check_close(jax.grad(lambda x: f(x, W).sum())(X), 2 * W)  # the remembered rule is gone
 
 
 def test_keyword_call_and_defaults():
@@ -67,8 +67,8 @@ def test_keyword_call_and_defaults():
         return x * w
 
     f.defvjp(lambda x, w: (x * w, (x, w)), lambda r, g: (g * r[1], (g * r[0]).sum()))
-    close(f(w=W, x=X), X * W)
-    close(jax.grad(lambda x: f(x).sum())(X), jnp.full(3, 2.0))
+    check_close(f(w=W, x=X), X * W)
+    check_close(jax.grad(lambda x: f(x).sum())(X), jnp.full(3, 2.0))
     with pytest.raises(TypeError, match=r"f: missing a required argument: 'x'"):
         f()
 
@@ -81,8 +81,8 @@ def test_nondiff_argnums_and_argnames():
 
     f.defvjp(lambda fn, x, times: (f.fun(fn, x, times), x), lambda fn, times, x, g: (g * times * jnp.cos(x),))
     for times in (2, 3):
-        close(jax.grad(lambda x, t=times: f(jnp.sin, x, times=t).sum())(X), times * jnp.cos(X))
-        close(jax.jvp(lambda x, t=times: f(jnp.sin, x, t), (X,), (V,))[1], times * jnp.cos(X) * V)
+        check_close(jax.grad(lambda x, t=times: f(jnp.sin, x, times=t).sum())(X), times * jnp.cos(X))
+        check_close(jax.jvp(lambda x, t=times: f(jnp.sin, x, t), (X,), (V,))[1], times * jnp.cos(X) * V)
     with pytest.raises(TypeError, match=r"f: argument times is declared nondiff, hence static, but got a traced array"):
         jax.jit(lambda t: f(jnp.sin, X, t))(2)
 
@@ -102,24 +102,24 @@ def test_pytrees_none_integers_and_several_outputs():
     i, tree = jnp.array([0, 2]), {"a": W, "none": None}
     y, dy = jax.jvp(lambda x: f(x, i, tree), (X,), (V,))
     want, dwant = jax.jvp(lambda x: f.fun(x, i, tree), (X,), (V,))
-    close((y[0]["y"], y[0]["k"], dy[0]["y"], dy[1]), (want[0]["y"], want[0]["k"], dwant[0]["y"], dwant[1]))
+    check_close((y[0]["y"], y[0]["k"], dy[0]["y"], dy[1]), (want[0]["y"], want[0]["k"], dwant[0]["y"], dwant[1]))
     assert dy[0]["k"].dtype == jax.dtypes.float0
 
     def loss(f, x, tree):
         out = f(x, i, tree)
         return jnp.sin(out[0]["y"]).sum() + (out[1] ** 3).sum()
 
-    close(jax.grad(partial(loss, f), (0, 1))(X, tree), jax.grad(partial(loss, f.fun), (0, 1))(X, tree))
+    check_close(jax.grad(partial(loss, f), (0, 1))(X, tree), jax.grad(partial(loss, f.fun), (0, 1))(X, tree))
     per_row = jax.vmap(jax.grad(lambda x, i: f(x, i, tree)[0]["y"].sum()), (None, 0))(X, i[:, None])
-    close(per_row, 2 * jnp.eye(3)[i])
+    check_close(per_row, 2 * jnp.eye(3)[i])
 
 
 def test_one_output_of_two_used():
     f = adjax.any_mode(jax.custom_vjp(lambda x: (x * 2, x * 3)))
     f.defvjp(lambda x: (f.fun(x), None), lambda _, g: (2 * g[0] + 3 * g[1],))
-    close(jax.grad(lambda x: (f(x)[1] * W).sum())(X), 3 * W)
-    close(jax.linear_transpose(lambda v: jax.jvp(f, (X,), (v,))[1][0], X)(W)[0], 2 * W)
-    close(jax.hessian(lambda x: jnp.sin(f(x)[0]).sum())(X), jnp.diag(-4 * jnp.sin(2 * X)))
+    check_close(jax.grad(lambda x: (f(x)[1] * W).sum())(X), 3 * W)
+    check_close(jax.linear_transpose(lambda v: jax.jvp(f, (X,), (v,))[1][0], X)(W)[0], 2 * W)
+    check_close(jax.hessian(lambda x: jnp.sin(f(x)[0]).sum())(X), jnp.diag(-4 * jnp.sin(2 * X)))
 
 
 def test_symbolic_zeros_tell_what_is_differentiated():
@@ -130,8 +130,8 @@ def test_symbolic_zeros_tell_what_is_differentiated():
         return x.value * w.value, (x.value, w.value)
 
     f = lifted(right, fwd=fwd, symbolic_zeros=True)
-    close(jax.grad(lambda x: f(x, W).sum())(X), W)
-    close(jax.jvp(f, (X, W), (V, V))[1], V * W + X * V)
+    check_close(jax.grad(lambda x: f(x, W).sum())(X), W)
+    check_close(jax.jvp(f, (X, W), (V, V))[1], V * W + X * V)
     assert seen == [(True, False), (True, True)]
 
 
@@ -141,16 +141,16 @@ def test_closed_over_tracers():
         f.defvjp(lambda x: (x * s, None), lambda _, g: (g * s,))
         return jax.grad(lambda x: f(x).sum())(x)
 
-    close(jax.jit(gradient)(jnp.array(2.0), X), jnp.full(3, 2.0))
-    close(jax.vmap(gradient, (0, None))(W, X), W[:, None] * jnp.ones(3))
-    close(jax.grad(lambda s: gradient(s, X).sum())(jnp.array(2.0)), jnp.array(3.0))
+    check_close(jax.jit(gradient)(jnp.array(2.0), X), jnp.full(3, 2.0))
+    check_close(jax.vmap(gradient, (0, None))(W, X), W[:, None] * jnp.ones(3))
+    check_close(jax.grad(lambda s: gradient(s, X).sum())(jnp.array(2.0)), jnp.array(3.0))
 
 
 def test_static_residuals_stay_static():
     f = adjax.any_mode(jax.custom_vjp(lambda x: x.sum()))
     f.defvjp(lambda x: (x.sum(), (x.shape, "broadcast")), lambda r, g: (jnp.broadcast_to(g, r[0]),))
-    close(jax.jit(jax.grad(f))(X), jnp.ones(3))
-    close(jax.jvp(f, (X,), (V,))[1], V.sum())
+    check_close(jax.jit(jax.grad(f))(X), jnp.ones(3))
+    check_close(jax.jvp(f, (X,), (V,))[1], V.sum())
 
 
 def test_collectives_over_a_named_axis():
@@ -160,8 +160,8 @@ def test_collectives_over_a_named_axis():
         x, v = normal(3, n), normal(4, n)
         for one in (f, f.fun):
             run = jax.vmap(one, axis_name="i")
-            close(jax.vjp(run, x)[1](v)[0], v - v.mean())
-            close(jax.jit(lambda x, v, run=run: jax.jvp(run, (x,), (v,))[1])(x, v), v - v.mean())
+            check_close(jax.vjp(run, x)[1](v)[0], v - v.mean())
+            check_close(jax.jit(lambda x, v, run=run: jax.jvp(run, (x,), (v,))[1])(x, v), v - v.mean())
 
 
 def test_effects_in_the_backward_rule(capfd):
@@ -174,7 +174,7 @@ def test_effects_in_the_backward_rule(capfd):
         transform(jax.grad(lambda x: f(x, W).sum()))(X).block_until_ready()
     jax.effects_barrier()
     assert capfd.readouterr().out.count("seen 3.0") == 2
-    close(jax.jvp(f, (X, W), (V, V))[1], V * W + X * V)
+    check_close(jax.jvp(f, (X, W), (V, V))[1], V * W + X * V)
 
 
 def dots(jaxpr):
@@ -223,8 +223,8 @@ def test_rules_are_traced_once_per_type():
 
 def test_rule_that_cannot_be_transposed_asks_for_a_tangent():
     f = lifted(lambda r, g: (doubled_thrice(g) * r[1] / 8, g * r[0]))
-    close(jax.jit(jax.grad(lambda x: f(x, W).sum()))(X), W)
-    close(jax.jvp(lambda w: f(X, w), (W,), (V,))[1], X * V)  # this argument's part needs no loop
+    check_close(jax.jit(jax.grad(lambda x: f(x, W).sum()))(X), W)
+    check_close(jax.jvp(lambda w: f(X, w), (W,), (V,))[1], X * V)  # this argument's part needs no loop
     message = r"forward mode of scale .* cannot transpose .*while_loop.* with scale\.deftangent\(tangent\)"
     for run in (lambda h: h(), lambda h: jax.jit(h)()):
         with pytest.raises(TypeError, match=message):
@@ -235,11 +235,11 @@ def test_rule_that_cannot_be_transposed_asks_for_a_tangent():
         return doubled_thrice(dots[0]) * r[1] / 8 + r[0] * dots[1]
 
     assert f.tangent is tangent
-    close(jax.jvp(f, (X, W), (V, V))[1], V * W + X * V)
-    close(jax.jvp(lambda x: f(x, W), (X,), (V,))[1], V * W)
-    close(jax.jacfwd(jax.grad(lambda x: (f(x, W) ** 2).sum()))(X), jnp.diag(2 * W * W))
-    close(jax.jacrev(jax.grad(lambda x: (f(x, W) ** 2).sum()))(X), jnp.diag(2 * W * W))
-    close(jax.vmap(jax.grad(lambda x: f(x, W).sum()))(X[None])[0], W)
+    check_close(jax.jvp(f, (X, W), (V, V))[1], V * W + X * V)
+    check_close(jax.jvp(lambda x: f(x, W), (X,), (V,))[1], V * W)
+    check_close(jax.jacfwd(jax.grad(lambda x: (f(x, W) ** 2).sum()))(X), jnp.diag(2 * W * W))
+    check_close(jax.jacrev(jax.grad(lambda x: (f(x, W) ** 2).sum()))(X), jnp.diag(2 * W * W))
+    check_close(jax.vmap(jax.grad(lambda x: f(x, W).sum()))(X[None])[0], W)
 
 
 NOT_LINEAR = {
@@ -286,7 +286,7 @@ RIGHT = {
 def test_linear_rules_of_every_shape_have_a_forward_mode(rule):
     f = lifted(RIGHT[rule])
     J = jnp.stack([jnp.concatenate(jax.vjp(f, X, W)[1](e)) for e in jnp.eye(3, dtype=F64)])  # rows of [J_x J_w]
-    close(jax.jvp(f, (X, W), (V, X))[1], J @ jnp.concatenate([V, X]))
+    check_close(jax.jvp(f, (X, W), (V, X))[1], J @ jnp.concatenate([V, X]))
 
 
 WRONG_STRUCTURE = {
@@ -327,6 +327,6 @@ def test_bad_use_is_named():
 def test_leak_checker_and_disabled_jit_are_content():
     f = lifted(right)
     with jax.checking_leaks():
-        close(jax.jit(jax.grad(lambda x: f(x, W).sum()))(X), W)
+        check_close(jax.jit(jax.grad(lambda x: f(x, W).sum()))(X), W)
     with jax.disable_jit():
-        close(jax.jvp(f, (X, W), (V, V))[1], V * W + X * V)
+        check_close(jax.jvp(f, (X, W), (V, V))[1], V * W + X * V)

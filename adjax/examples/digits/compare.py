@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,9 +18,9 @@ from adjax.examples.digits.options import Options
 from adjax.examples.digits.train import State, make_optimizer, make_step
 
 LAYERS: dict[str, Layer] = {"spelled": affine, "autodiff": plain_affine}
-PAIRS = 15
+PAIRS, FEWEST_PAIRS = 15, 3
 BLOCK_SECONDS = 0.06
-LONGEST_SECONDS = 4.0
+LONGEST_SECONDS = 3.0
 
 
 class Difference(NamedTuple):
@@ -79,12 +78,13 @@ def speed(
 
     for name in LAYERS:
         block(name, 1)  # compiles
-    seconds = min(block(name, 2) for name in LAYERS)
-    count = max(1, round(BLOCK_SECONDS / seconds))
-    pairs = max(3, min(PAIRS, int(LONGEST_SECONDS / (2 * count * seconds))))
+    count = max(1, round(BLOCK_SECONDS / min(block(name, 2) for name in LAYERS)))
     measured: dict[str, list[float]] = {name: [] for name in LAYERS}
-    for order in itertools.islice(itertools.cycle([tuple(LAYERS), tuple(LAYERS)[::-1]]), pairs):
-        for name in order:
+    end = time.perf_counter() + LONGEST_SECONDS
+    for pair in range(PAIRS):
+        if pair >= FEWEST_PAIRS and time.perf_counter() > end:
+            break
+        for name in list(LAYERS)[:: 1 if pair % 2 else -1]:
             if interrupted():
                 return None
             measured[name].append(1 / block(name, count))

@@ -55,8 +55,9 @@ def make_optimizer(options: Options) -> optax.GradientTransformation:
     return optax.adamw(schedule, weight_decay=WEIGHT_DECAY)
 
 
-def make_step(options: Options, layer: Layer = affine) -> Callable[[State, Array, Array], tuple[State, Array]]:
-    """The training step, compiled once; it donates the state, so the new one takes the old one's memory."""
+@functools.cache
+def make_step(options: Options, layer: Layer) -> Callable[[State, Array, Array], tuple[State, Array]]:
+    """The training step, one compiled program for one layer; it donates the state, so the new one takes the old one's memory."""
     optimizer = make_optimizer(options)
 
     @functools.partial(jax.jit, donate_argnames="state")
@@ -96,7 +97,7 @@ def train(
     Raises:
         NonFiniteLoss: the loss became infinite or NaN.
     """
-    step = make_step(options)
+    step = make_step(options, affine)
     state = init_state(options, data.X_train.shape[1])
     checkpoints = [evaluate(state.params, data, options.dtype, step=0)]
     stream = itertools.islice(batches(options, data), options.steps)

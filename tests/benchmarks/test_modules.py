@@ -1,0 +1,39 @@
+"""The benchmark modules themselves: found by glob, and the cheap rows of affine run."""
+
+import pytest
+
+from benchmarks import affine, compiling
+from benchmarks.__main__ import find_rows
+from benchmarks.harness import Options
+
+SMOKE = Options(smoke=True)
+
+
+def test_every_module_is_found_with_the_shapes_of_the_issue():
+    names = list(find_rows(Options()))
+    for shape in ("512×1024×1024", "64×4096×4096", "4096×64×64", "8×32×32"):
+        assert f"affine: affine {shape}" in names
+    assert {name.split(":")[0] for name in names} >= {"affine", "compiling", "importing"}
+
+
+def test_affine_compiles_to_the_products_of_autodiff():
+    table = affine.compare_programs(((6, 5, 4), (3, 7, 2)), SMOKE)
+    assert [bar.status for bar in table.bars] == ["pass"] * 4
+    assert table.entry("adjax 6×5×4").measures["dot"] == 3
+
+
+def test_numpy_and_the_floor_do_the_same_products():
+    params, X, dY = affine.problem(6, 5, 4)
+    Y, dW, _, dX = affine.numpy_formulas(params, X, dY).call()
+    floor = affine.three_products(params, X, dY).call()
+    for product, full in zip(floor, (Y - params.b, dW, dX), strict=True):
+        assert abs(product - full).max() < 1e-4
+
+
+def test_compiling_reports_every_stage_of_both():
+    table = compiling.measure("equal widths", [4, 4, 4], SMOKE)
+    assert [entry.name for entry in table.entries] == ["adjax", "plain autodiff"]
+    assert all(entry.measures[stage] > 0 for entry in table.entries for stage in compiling.STAGES)
+    bar, = table.bars
+    assert bar.value == pytest.approx(1 / table.entries[1].measures["total_ratio"])
+    assert (bar.status, bar.limit) == ("not judged", 1.5)
