@@ -103,13 +103,14 @@ class Printer:
 
     def _rich_table(self, table: Table, headings: list[str], body: list[list[str]]) -> None:
         from rich import box
+        from rich.markup import escape
         from rich.table import Table as RichTable
 
-        shown = RichTable(title=table.name, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        shown = RichTable(title=escape(table.name), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for i, heading in enumerate(headings):
             shown.add_column(heading, justify="right" if i else "left", no_wrap=True)
         for i, line in enumerate(body):
-            shown.add_row(*line, style="" if i else "bold")
+            shown.add_row(*map(escape, line), style="" if i else "bold")
         self._console().print(shown)
 
 

@@ -14,7 +14,7 @@ TABLE = Table(
     (("median ms", "{median_ms:.2f}"), ("/ ours", "{ratio:.3f}"), ("GB/s", "{gbs:.1f}")),
     [
         Entry("adjax", {"median_ms": 1.5, "ratio": 1.0}),
-        Entry("plain autodiff", {"median_ms": 3.0, "ratio": 2.0}),
+        Entry("plain autodiff [nd]", {"median_ms": 3.0, "ratio": 2.0}),
         Entry("PyTorch", missing="torch: not installed"),
     ],
     ceilings=[{"name": "copy 64 MB", "unit": "GB/s", "speed": 12.34, "share": 0.5}],
@@ -47,7 +47,7 @@ def test_a_table_prints_everything_in_a_hundred_columns(rich, capsys):
     for text in (
         "jax ",
         "median ms",
-        "plain autodiff",
+        "plain autodiff [nd]",
         "not measured: PyTorch (torch: not installed)",
         "copy 64 MB: 12.3 GB/s, of which ours reaches 50 %",
         "rounds: 5",
