@@ -1,5 +1,100 @@
-"""Placeholder."""
+"""The command line: `python -m adjax`, or `adjax` once installed. It parses and calls, nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
 import sys
-from adjax.examples import worked_example
-def main(): return worked_example.main()
-if __name__ == "__main__": sys.exit(main())
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import jax
+
+from adjax.examples.digits import options as digits_options
+from adjax.examples.extras import MissingExtra, require
+from adjax.examples.interrupt import INTERRUPTED
+
+FAILED, MISUSED = 1, 2
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no abbreviations and says in one line what is wrong."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**{"allow_abbrev": False, **settings})
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(MISUSED, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> Parser:
+    """The parser of every command; each sets `run`, a function of the parsed options that returns the exit status."""
+    root = Parser(
+        prog="adjax",
+        description="Layers for JAX whose backward pass is written down as an adjoint, and proven. "
+        "Without a command: the worked example, Y = X W + b and its three gradients.",
+    )
+    root.add_argument("--version", action="version", version=version())
+    root.set_defaults(run=worked_example, parser=root)
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+
+    train = commands.add_parser("train", help="train an example network on real data")
+    examples = train.add_subparsers(title="examples", metavar="EXAMPLE", dest="example", required=True)
+    digits = examples.add_parser("digits", help="handwritten digits, from scikit-learn")
+    digits_options.add_arguments(digits)
+    digits.set_defaults(run=train_digits, parser=digits)
+    return root
+
+
+def version() -> str:
+    """The versions that a bug report wants."""
+    try:
+        own = importlib.metadata.version("adjax")
+    except importlib.metadata.PackageNotFoundError:
+        own = "(not installed)"
+    return f"adjax {own}, jax {jax.__version__}, Python {platform.python_version()}"
+
+
+def worked_example(options: argparse.Namespace) -> int:
+    """`adjax`."""
+    from adjax.examples import worked_example
+
+    return worked_example.main()
+
+
+def train_digits(options: argparse.Namespace) -> int:
+    """`adjax train digits`."""
+    require("train", "optax", "rich", "sklearn")
+    if options.plot:
+        require("plot", "matplotlib")
+    from adjax.examples.digits import program
+
+    return program.main(digits_options.Options(**{name: getattr(options, name) for name in digits_options.Options._fields}))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status; 2 for wrong usage, with one line on stderr."""
+    options, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unknown: {' '.join(unknown)}")
+    try:
+        return options.run(options)
+    except (MissingExtra, digits_options.BadOption) as error:
+        options.parser.error(str(error))
+    except KeyboardInterrupt:
+        print(f"{options.parser.prog}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except ArithmeticError as error:
+        print(f"{options.parser.prog}: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return BROKEN_PIPE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

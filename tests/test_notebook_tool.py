@@ -63,7 +63,7 @@ def test_an_edited_source_is_drift(edited, message):
 
 
 def test_cells_are_numbered_and_nothing_volatile_is_kept():
-    source = SOURCE.replace("\n\n# %%", "\n\n\n\n# %%")  # jupytext notes such blank lines in the metadata
+    source = SOURCE.replace("\n\n# %%", "\n# %%")  # jupytext notes a missing blank line in the cell's metadata
     first, second = (nbformat.writes(written(source)) for _ in range(2))
     assert first == second
     assert "2020-01-01" not in first

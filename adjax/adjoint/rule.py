@@ -44,7 +44,6 @@ class Signature:
         self.types = tuple(jax.typeof(x) for x in jax.tree.leaves(self.primals))
         self.y_types = tuple(tangent_type(y) for y in self.y_leaves)
         self.inexact = tuple(i for i, y in enumerate(self.y_leaves) if not is_float0(y))
-        self.static_y = {i: y for i, y in enumerate(self.y_types) if i not in self.inexact}
         self.primals = ()                                           # only types from here on: rules outlive values
         self.y_leaves = ()
 
@@ -196,9 +195,8 @@ class Lifted:
     def _spelled(self, *operands: Any) -> list[Any]:
         s = self.signature
         residuals, cts = self._unpack(operands)
-        dy: list[Any] = [self._no_cotangent(t) for t in s.y_types]
-        for i, ct in zip(s.inexact, cts, strict=True):
-            dy[i] = ct
+        given = dict(zip(s.inexact, cts, strict=True))
+        dy = [given[i] if i in given else self._no_cotangent(t) for i, t in enumerate(s.y_types)]
         return s.cotangents(s.owner.bwd(*s.static, residuals, s.y_tree.unflatten(dy)))
 
     def _no_cotangent(self, type_: Any) -> Any:

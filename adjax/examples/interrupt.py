@@ -6,6 +6,8 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended: 128 + SIGINT
+
 
 class Interrupt:
     """While entered, the first Ctrl-C sets `requested`; a second one raises KeyboardInterrupt as usual.

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Inexact
 
 from ..adjoint import Like, any_mode, contract, like, sum_leading
 
@@ -67,9 +68,9 @@ class AffineParams(NamedTuple):
 class AffineResiduals(NamedTuple):
     """What the backward pass keeps."""
 
-    W: Array                # [d, p]: dX needs it
-    X: Array                # [..., d]: dW needs it
-    b: Like | None          # the type of b, no values: db must have it
+    W: Inexact[Array, "d p"]        # dX needs it
+    X: Inexact[Array, "*n d"]       # dW needs it
+    b: Like | None                  # the type of b, no values: db must have it
 
 
 @any_mode
@@ -106,12 +107,16 @@ def affine(params: AffineParams, X: Array) -> Array:
     return Y if b is None else Y + jnp.expand_dims(b, tuple(range(Y.ndim - 1)))  # (n, p) + (1, p) -> (n, p)
 
 
-def affine_fwd(params: AffineParams, X: Array) -> tuple[Array, AffineResiduals]:
+def affine_fwd(
+    params: AffineParams | tuple[Any, Any], X: Inexact[Array, "*n d"]
+) -> tuple[Inexact[Array, "*n p"], AffineResiduals]:
     W, b = params
     return affine.fun(params, X), AffineResiduals(W, X, like(b))
 
 
-def affine_bwd(residuals: AffineResiduals, dY: Array) -> tuple[AffineParams, Array]:
+def affine_bwd(
+    residuals: AffineResiduals, dY: Inexact[Array, "*n p"]
+) -> tuple[AffineParams, Inexact[Array, "*n d"]]:
     W, X, b = residuals
     db = None if b is None else sum_leading(dY, like=b)      #       (n, p) -> (p,)
     dW = contract("...d,...p->dp", X, dY, like=W)            # (d, n)(n, p) -> (d, p)

@@ -29,6 +29,11 @@ class Difference(NamedTuple):
     largest: float
     norm: float
 
+    @property
+    def relative(self) -> float:
+        """The largest difference as a share of the norm."""
+        return self.largest / self.norm if self.largest else 0.0
+
 
 class Speed(NamedTuple):
     """Steps per second in each block of steps, pair by pair."""

@@ -31,6 +31,10 @@ class Options(NamedTuple):
     plot: Path | None = None
 
 
+class BadOption(ValueError):
+    """An option does not fit the data; the text names it."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options with their meanings, bounds and defaults."""
     parser.description = (

@@ -1,0 +1,80 @@
+"""What a training run tells at the end, as text of at most 80 columns."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from adjax.examples.digits.compare import Difference, Speed
+from adjax.examples.digits.data import CLASSES, Digits
+from adjax.examples.digits.options import Options
+from adjax.examples.terminal import Terminal
+
+MOST_PAIRS = 6
+
+
+def introduction(options: Options, data: Digits, terminal: Terminal) -> str:
+    """What is trained, on what."""
+    sizes = [data.X_train.shape[1], *[options.width] * options.depth, CLASSES]
+    parameters = sum((d + 1) * p for d, p in itertools.pairwise(sizes))
+    hidden = [str(options.width)] * options.depth if options.depth <= 4 else [f"{options.depth} × {options.width}"]
+    network = " → ".join([str(sizes[0]), *hidden, str(CLASSES)])
+    images = f"{len(data.X_train)} training and {len(data.X_test)} test images of 8 × 8 pixels"
+    layers = f"{network}    adjax.affine in {options.dtype}, {parameters} parameters"
+    return f"{terminal.paint('Handwritten digits', 'bold')}    {terminal.paint(images, 'dim')}\n{terminal.spell(layers)}"
+
+
+def confusion(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """counts[i, j]: test images of digit i that were read as j."""
+    counts = np.zeros((CLASSES, CLASSES), int)
+    np.add.at(counts, (labels, predictions), 1)
+    return counts
+
+
+def accuracy(counts: np.ndarray, terminal: Terminal) -> str:
+    """The headline, the accuracy digit by digit, and the pairs most confused."""
+    correct, total = int(np.trace(counts)), int(counts.sum())
+    tested = counts.sum(axis=1)
+    rows = {
+        "digit": range(CLASSES),
+        "tested": tested,
+        "correct": np.diag(counts),
+        "correct %": [f"{share:.0f}" for share in 100 * np.diag(counts) / tested],
+    }
+    head, *table = (f"  {name:<9}" + "".join(f"{value!s:>6}" for value in values) for name, values in rows.items())
+    headline = terminal.paint(f"Test accuracy  {correct / total:.2%}", "bold")
+    return "\n".join(
+        [
+            headline + terminal.paint(f"    {correct} of {total} images", "dim"),
+            terminal.paint(head, "dim"),
+            *table,
+            f"  confused      {most_confused(counts, terminal)}",
+        ]
+    )
+
+
+def most_confused(counts: np.ndarray, terminal: Terminal) -> str:
+    """`8 → 1 (2)`: two eights were read as ones; the most frequent mistakes first."""
+    wrong = counts - np.diag(np.diag(counts))
+    pairs = sorted(np.argwhere(wrong).tolist(), key=lambda pair: -wrong[tuple(pair)])
+    shown = [f"{i} → {j} ({wrong[i, j]})" for i, j in pairs[:MOST_PAIRS]]
+    more = sum(int(wrong[i, j]) for i, j in pairs[MOST_PAIRS:])
+    return terminal.spell("   ".join(shown + [f"{more} more"] * bool(more)) or "none")
+
+
+def comparison(difference: Difference, speed: Speed | None, terminal: Terminal) -> str:
+    """Spelled adjoints beside plain autodiff; without the speed, where its measurement was interrupted."""
+    lines = [terminal.paint("Spelled adjoints beside plain autodiff of X @ W + b", "bold")]
+    if speed is not None:
+        ratio = speed.spelled / speed.autodiff
+        low, middle, high = np.percentile(ratio, [25, 50, 75])
+        spread = f"median of {len(ratio)} alternating pairs, half of them in {low:.2f} to {high:.2f}"
+        lines += [
+            f"  steps a second  {np.median(speed.spelled):>8.0f} spelled  {np.median(speed.autodiff):>8.0f} autodiff",
+            f"  ratio           {middle:>8.2f} " + terminal.paint(spread, "dim"),
+        ]
+    lines.append(
+        f"  gradients differ by {difference.largest:.1e} at most, {difference.relative:.1e} of the gradient's norm"
+    )
+    return "\n".join(lines)
