@@ -19,6 +19,7 @@ from jax.core import eval_jaxpr
 from jax.interpreters import ad
 from jax.interpreters import partial_eval as pe
 
+from .cotangent import type_of
 from .space import wide
 
 Flat = Callable[..., list[Any]]
@@ -104,8 +105,8 @@ def zero_of(type_: Any) -> Array:
 
 
 def tangent_type(x: Any) -> Any:
-    """The type of the tangents of `x`."""
-    return jax.typeof(x).to_tangent_aval().strip_weak_type()
+    """The type of the tangents of `x`, an array or the type of one."""
+    return type_of(x).to_tangent_aval().strip_weak_type()
 
 
 def is_float0(x: Any) -> bool:

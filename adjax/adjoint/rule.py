@@ -53,7 +53,8 @@ class Signature:
         arrays = [isinstance(x, (jax.Array, np.ndarray, np.generic)) for x in leaves]
         dynamic = [x for x, is_array in zip(leaves, arrays, strict=True) if is_array]
         constants = tuple(None if is_array else x for x, is_array in zip(leaves, arrays, strict=True))
-        key = (self.static, self.tree, self.types, self.active, self.y_tree, self.y_types, tree, constants)
+        kinds = (*map(type, self.static), *map(type, constants))    # 1, 1.0 and True are equal, and not the same
+        key = (self.static, kinds, self.tree, self.types, self.active, self.y_tree, self.y_types, tree, constants)
         known = remembered.get(key) if _hashable(key) else None
         lifted = known or Lifted(self, tree, tuple(arrays), constants)
         rule, closed = lifted.at(dynamic)
@@ -119,7 +120,7 @@ def _show(ct: Any) -> str:
 
 def _typed(who: str, path: str, type_: Any, ct: Any) -> Any:
     if ct is None or isinstance(ct, SymbolicZero):
-        return zero_of(tangent_type_of(type_))
+        return zero_of(tangent_type(type_))
     if np.shape(ct) != type_.shape:
         raise TypeError(
             f"any_mode: {who} returned {_show(ct)} as the cotangent of {path}, which is {type_.str_short()}: "
@@ -128,18 +129,13 @@ def _typed(who: str, path: str, type_: Any, ct: Any) -> Any:
     return cotangent_like(type_, ct)
 
 
-def tangent_type_of(type_: Any) -> Any:
-    """The tangent type of an array type."""
-    return type_.to_tangent_aval().strip_weak_type()
-
-
 class Lifted:
     """A rule at one signature and one structure of residuals."""
 
     def __init__(self, signature: Signature, tree: Any, arrays: tuple[bool, ...], constants: tuple[Any, ...]):
         self.signature, self.tree, self.arrays, self.constants = signature, tree, arrays, constants
         self.n = sum(arrays)
-        self.x_types = [tangent_type_of(signature.types[i]) for i in signature.active]
+        self.x_types = [tangent_type(signature.types[i]) for i in signature.active]
         self.dy_types = [signature.y_types[i] for i in signature.inexact]
         self.spelled = jax.jit(_named(self._spelled, signature.owner.bwd, "bwd"))
         tangent = signature.owner.tangent
@@ -216,7 +212,7 @@ class Lifted:
 
     @staticmethod
     def _no_tangent(type_: Any) -> Any:
-        tangent = tangent_type_of(type_)
+        tangent = tangent_type(type_)
         return _float0(tangent) if tangent.dtype == jax.dtypes.float0 else zero_of(tangent)
 
 
