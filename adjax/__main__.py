@@ -7,8 +7,8 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import jax
 
@@ -23,7 +23,7 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 class Parser(argparse.ArgumentParser):
     """A parser that takes no abbreviations and says in one line what is wrong."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, **settings: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **settings})
 
     def error(self, message: str) -> NoReturn:
@@ -73,7 +73,8 @@ def train_digits(options: argparse.Namespace) -> int:
         require("plot", "matplotlib")
     from adjax.examples.digits import program
 
-    return program.main(digits_options.Options(**{name: getattr(options, name) for name in digits_options.Options._fields}))
+    fields = digits_options.Options._fields
+    return program.main(digits_options.Options(**{name: getattr(options, name) for name in fields}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         options.parser.error(f"unknown: {' '.join(unknown)}")
     try:
-        return options.run(options)
+        status: int = options.run(options)
+        return status
     except (MissingExtra, digits_options.BadOption) as error:
         options.parser.error(str(error))
     except KeyboardInterrupt:

@@ -36,7 +36,9 @@ def _typed(text: str) -> str:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Time the layers against autodiff and peers."
+    )
     parser.add_argument(
         "--seconds", type=float, default=Options.seconds, help="time to measure a row (default: %(default)s)"
     )
@@ -81,10 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(*names, sep="\n")
         return 0
     printer = Printer()
-    printer.header(environment())
+    where = environment()
+    printer.header(where)
     tables, errors = measure({name: rows[name] for name in names}, options, printer)
     file = chosen.json or HERE / "results" / ("smoke.json" if options.smoke else "latest.json")
-    write_json(file, document(tables, errors, options))
+    write_json(file, document(options, where, tables, errors))
     missed = sum(bar.status == "miss" for table in tables for bar in table.bars)
     print(f"\n{len(tables)} rows, {missed} bars missed, {len(errors)} errors; written to {file}")
     return 1 if errors or (chosen.strict and missed) else 0

@@ -42,13 +42,15 @@ def _version(library: str) -> str:
         return "not installed"
 
 
-def document(tables: Sequence[Table], errors: Sequence[dict[str, str]], options: Options) -> dict[str, Any]:
+def document(
+    options: Options, where: dict[str, Any], tables: Sequence[Table], errors: Sequence[dict[str, str]]
+) -> dict[str, Any]:
     """Everything that was measured, as one JSON object. ``bars`` gathers those of all tables."""
     records = [table.record() for table in tables]
     return {
         "schema": SCHEMA,
-        "environment": environment(),
         "options": asdict(options),
+        "environment": where,
         "tables": records,
         "bars": [{"table": record["name"], **bar} for record in records for bar in record["bars"]],
         "errors": list(errors),
@@ -67,13 +69,13 @@ class Printer:
     def __init__(self, rich: bool | None = None) -> None:
         self.rich = importlib.util.find_spec("rich") is not None if rich is None else rich
 
-    def header(self, environment: dict[str, Any]) -> None:
+    def header(self, where: dict[str, Any]) -> None:
         """One paragraph: versions, cores, load."""
-        versions = [f"{name} {version}" for name, version in environment["versions"].items() if version[0].isdigit()]
-        absent = [f"{name}: {version}" for name, version in environment["versions"].items() if not version[0].isdigit()]
-        load = "" if environment["load"] is None else f", load {environment['load']:.1f}"
-        self._text(f"python {environment['python']}, " + ", ".join(versions + absent))
-        self._text(f"{environment['cores']} cores of {environment['platform']}, device {environment['device']}{load}")
+        versions = [f"{name} {version}" for name, version in where["versions"].items() if version[0].isdigit()]
+        absent = [f"{name}: {version}" for name, version in where["versions"].items() if not version[0].isdigit()]
+        load = "" if where["load"] is None else f", load {where['load']:.1f}"
+        self._text(f"python {where['python']}, " + ", ".join(versions + absent))
+        self._text(f"{where['cores']} cores of {where['platform']}, device {where['device']}{load}")
 
     def table(self, table: Table) -> None:
         """The measures of every entry, who is missing and why, the ceilings, the notes and the bars."""

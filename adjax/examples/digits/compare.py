@@ -10,7 +10,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from adjax import affine
 from adjax.examples.digits.model import Layer, Params, loss_and_gradient, plain_affine
@@ -18,8 +17,8 @@ from adjax.examples.digits.options import Options
 from adjax.examples.digits.train import State, make_optimizer, make_step
 
 LAYERS: dict[str, Layer] = {"spelled": affine, "autodiff": plain_affine}
-PAIRS, FEWEST_PAIRS = 15, 3
-BLOCK_SECONDS = 0.06
+PAIRS, FEWEST_PAIRS = 11, 3
+BLOCK_SECONDS = 0.05
 LONGEST_SECONDS = 3.0
 
 

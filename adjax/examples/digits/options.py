@@ -21,7 +21,7 @@ exit status:
 class Options(NamedTuple):
     """What a training run depends on."""
 
-    steps: int = 800
+    steps: int = 500
     width: int = 256
     depth: int = 2
     dtype: str = "float32"

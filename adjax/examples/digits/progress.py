@@ -23,15 +23,15 @@ def progress(steps: int, terminal: Terminal) -> Iterator[Callable[[Checkpoint], 
     columns = (
         TextColumn("step"),
         MofNCompleteColumn(),
-        BarColumn(bar_width=24),
-        TextColumn("loss {task.fields[loss]}  test {task.fields[accuracy]}"),
+        BarColumn(bar_width=24, complete_style="cyan", finished_style="green"),
+        TextColumn("{task.fields[status]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(file=terminal.stream)) as bar:
-        task = bar.add_task("", total=steps, loss="", accuracy="")
+        task = bar.add_task("", total=steps, status="compiling")
 
         def show(at: Checkpoint) -> None:
-            bar.update(task, completed=at.step, loss=f"{at.train_loss:.3f}", accuracy=f"{at.test_accuracy:.1%}")
+            bar.update(task, completed=at.step, status=f"loss {at.train_loss:.3f}  test {at.test_accuracy:.1%}")
 
         yield show
 

@@ -11,7 +11,7 @@ from adjax.examples.digits.data import CLASSES, Digits
 from adjax.examples.digits.options import Options
 from adjax.examples.terminal import Terminal
 
-MOST_PAIRS = 6
+MOST_PAIRS = 4
 
 
 def introduction(options: Options, data: Digits, terminal: Terminal) -> str:
@@ -22,7 +22,9 @@ def introduction(options: Options, data: Digits, terminal: Terminal) -> str:
     network = " → ".join([str(sizes[0]), *hidden, str(CLASSES)])
     images = f"{len(data.X_train)} training and {len(data.X_test)} test images of 8 × 8 pixels"
     layers = f"{network}    adjax.affine in {options.dtype}, {parameters} parameters"
-    return f"{terminal.paint('Handwritten digits', 'bold')}    {terminal.paint(images, 'dim')}\n{terminal.spell(layers)}"
+    return (
+        f"{terminal.paint('Handwritten digits', 'bold')}    {terminal.paint(images, 'dim')}\n{terminal.spell(layers)}"
+    )
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
@@ -69,12 +71,15 @@ def comparison(difference: Difference, speed: Speed | None, terminal: Terminal) 
     if speed is not None:
         ratio = speed.spelled / speed.autodiff
         low, middle, high = np.percentile(ratio, [25, 50, 75])
-        spread = f"median of {len(ratio)} alternating pairs, half of them in {low:.2f} to {high:.2f}"
         lines += [
-            f"  steps a second  {np.median(speed.spelled):>8.0f} spelled  {np.median(speed.autodiff):>8.0f} autodiff",
-            f"  ratio           {middle:>8.2f} " + terminal.paint(spread, "dim"),
+            f"  steps a second  {np.median(speed.spelled):>8.0f}  spelled",
+            f"                  {np.median(speed.autodiff):>8.0f}  autodiff"
+            + terminal.paint(f", the same step; medians of {len(ratio)} alternating blocks", "dim"),
+            f"  ratio           {middle:>8.2f}"
+            + terminal.paint(f"  half of the pairs in {low:.2f} to {high:.2f}", "dim"),
         ]
     lines.append(
-        f"  gradients differ by {difference.largest:.1e} at most, {difference.relative:.1e} of the gradient's norm"
+        f"  gradients apart {difference.largest:>8.1e}  at most, {difference.relative:.1e} of the norm"
+        + terminal.paint(", on one batch", "dim")
     )
     return "\n".join(lines)

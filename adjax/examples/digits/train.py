@@ -57,7 +57,7 @@ def make_optimizer(options: Options) -> optax.GradientTransformation:
 
 @functools.cache
 def make_step(options: Options, layer: Layer) -> Callable[[State, Array, Array], tuple[State, Array]]:
-    """The training step, one compiled program for one layer; it donates the state, so the new one takes the old one's memory."""
+    """The training step, compiled once a layer; it donates the state, so the new one takes the old one's memory."""
     optimizer = make_optimizer(options)
 
     @functools.partial(jax.jit, donate_argnames="state")
