@@ -78,24 +78,28 @@ def train_digits(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status; 2 for wrong usage, with one line on stderr."""
+    """Run a command and return its exit status; what goes wrong is one line on stderr."""
     options, unknown = parser().parse_known_args(arguments)
     if unknown:
         options.parser.error(f"unknown: {' '.join(unknown)}")
     try:
         status: int = options.run(options)
-        return status
     except (MissingExtra, digits_options.BadOption) as error:
-        options.parser.error(str(error))
-    except KeyboardInterrupt:
-        print(f"{options.parser.prog}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        status = complain(options, error, MISUSED)
     except ArithmeticError as error:
-        print(f"{options.parser.prog}: {error}", file=sys.stderr)
-        return FAILED
+        status = complain(options, error, FAILED)
+    except KeyboardInterrupt:
+        status = complain(options, "interrupted", INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        return BROKEN_PIPE
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to say at the flush at exit
+        status = BROKEN_PIPE
+    return status
+
+
+def complain(options: argparse.Namespace, message: object, status: int) -> int:
+    """Say what went wrong and return the exit status."""
+    print(f"{options.parser.prog}: {message}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TextIO
 
 STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 ASCII = {"ᵀ": "^T", "Σ": "sum", "→": "->", "⟨": "<", "⟩": ">", "·": "-", "×": "x", "±": "+-", "✓": "ok:", "✗": "WRONG:"}
+TO_ASCII = str.maketrans(dict[str, str | int | None](ASCII))
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -34,7 +35,7 @@ class Terminal:
 
     def spell(self, text: str) -> str:
         """The text in characters that the stream can carry."""
-        return text if self.symbols else text.translate(str.maketrans(ASCII))
+        return text if self.symbols else text.translate(TO_ASCII)
 
     def paint(self, text: str, *styles: str) -> str:
         """The text, spelled, in the named styles where colour is seen."""

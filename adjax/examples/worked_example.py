@@ -122,8 +122,8 @@ def compute(layer: Layer = affine, seed: int = 0) -> Example:
         v = probe(random, at)
         Jv = jax.jvp(lambda x, name=name: plain(**{**inputs._asdict(), name: x}), (at,), (v,))[1]
         (transposed,) = jax.linear_transpose(rule.map(inputs), at)(dY)
-        values = (np.asarray(value) for value in (spelled[name], by_vjp[name], transposed))
-        gradients.append(Gradient(name, *values, inner(Jv, u), inner(v, spelled_of_u[name])))
+        of_1 = map(np.asarray, (spelled[name], by_vjp[name], transposed))
+        gradients.append(Gradient(name, *of_1, Jv_u=inner(Jv, u), v_JTu=inner(v, spelled_of_u[name])))
     return Example(inputs, np.asarray(Y), np.asarray(dY), tuple(gradients))
 
 

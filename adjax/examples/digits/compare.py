@@ -66,7 +66,7 @@ def speed(
     Both start from copies of the same state. Which goes first changes from pair to pair, so that neither gains from
     what the other left in the caches.
     """
-    X, y = jnp.asarray(X), jnp.asarray(y)
+    batch = jnp.asarray(X), jnp.asarray(y)
     steps = {name: make_step(options, layer) for name, layer in LAYERS.items()}
     states = {name: _fresh_state(options, params) for name in LAYERS}
 
@@ -74,7 +74,7 @@ def speed(
         state = states[name]
         start = time.perf_counter()
         for _ in range(count):
-            state, _ = steps[name](state, X, y)
+            state, _ = steps[name](state, *batch)
         jax.block_until_ready(state)
         elapsed = time.perf_counter() - start
         states[name] = state

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from adjax import AffineParams, affine
 
@@ -32,7 +33,7 @@ Layer = Callable[[AffineParams, Array], Array]
 def plain_affine(params: AffineParams, X: Array) -> Array:
     """Y = X W + b, left to autodiff."""
     W, b = params
-    return X @ W + b
+    return X @ W if b is None else X @ W + b
 
 
 def mlp(params: Params, X: Array, layer: Layer = affine) -> Array:
@@ -45,8 +46,8 @@ def mlp(params: Params, X: Array, layer: Layer = affine) -> Array:
 
 def init(key: Array, sizes: list[int], dtype: Any) -> Params:
     """One pair (W, b) for each two consecutive sizes, scaled for relu; compiled once a shape, to start sooner."""
-    make = functools.partial(AffineParams.init, dtype=dtype, kernel_init=jax.nn.initializers.he_normal())
-    make = jax.jit(make, static_argnums=(1, 2))
+    he_normal = functools.partial(AffineParams.init, dtype=dtype, kernel_init=jax.nn.initializers.he_normal())
+    make = jax.jit(he_normal, static_argnums=(1, 2))
     keys = jax.random.split(key, len(sizes) - 1)
     return [make(k, d, p) for k, (d, p) in zip(keys, itertools.pairwise(sizes), strict=True)]
 
@@ -56,20 +57,22 @@ def master_dtype(dtype: str) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def logits(params: Params, X: Array, *, dtype: str, layer: Layer = affine) -> Array:
+def logits(params: Params, X: ArrayLike, *, dtype: str, layer: Layer = affine) -> Array:
     """The logits, with the layers in `dtype` and the result in the master dtype."""
-    params, X = jax.tree.map(lambda a: a.astype(dtype), (params, X))
-    return mlp(params, X, layer).astype(master_dtype(dtype))
+    cast = functools.partial(jnp.asarray, dtype=dtype)
+    return mlp(jax.tree.map(cast, params), cast(X), layer).astype(master_dtype(dtype))
 
 
-def loss(params: Params, X: Array, y: Array, *, dtype: str, layer: Layer = affine) -> Array:
+def loss(params: Params, X: ArrayLike, y: ArrayLike, *, dtype: str, layer: Layer = affine) -> Array:
     """Softmax cross-entropy against smoothed labels, the mean over a batch."""
     Z = logits(params, X, dtype=dtype, layer=layer)
     labels = optax.smooth_labels(jax.nn.one_hot(y, Z.shape[-1], dtype=Z.dtype), LABEL_SMOOTHING)
     return optax.softmax_cross_entropy(Z, labels).mean()
 
 
-def loss_and_gradient(params: Params, X: Array, y: Array, *, dtype: str, layer: Layer = affine) -> tuple[Array, Params]:
+def loss_and_gradient(
+    params: Params, X: ArrayLike, y: ArrayLike, *, dtype: str, layer: Layer = affine
+) -> tuple[Array, Params]:
     """The loss and its gradient, differentiated at the loss scale of the dtype and scaled back."""
     scale = LOSS_SCALE.get(dtype, 1.0)
     value, gradient = jax.value_and_grad(lambda params: scale * loss(params, X, y, dtype=dtype, layer=layer))(params)

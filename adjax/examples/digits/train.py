@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
 from adjax import affine
 from adjax.examples.digits.data import CLASSES, Digits
@@ -26,6 +27,9 @@ class State(NamedTuple):
 
     params: Params
     optimizer: optax.OptState
+
+
+Step = Callable[[State, ArrayLike, ArrayLike], tuple[State, Array]]
 
 
 class Checkpoint(NamedTuple):
@@ -56,12 +60,12 @@ def make_optimizer(options: Options) -> optax.GradientTransformation:
 
 
 @functools.cache
-def make_step(options: Options, layer: Layer) -> Callable[[State, Array, Array], tuple[State, Array]]:
+def make_step(options: Options, layer: Layer) -> Step:
     """The training step, compiled once a layer; it donates the state, so the new one takes the old one's memory."""
     optimizer = make_optimizer(options)
 
     @functools.partial(jax.jit, donate_argnames="state")
-    def step(state: State, X: Array, y: Array) -> tuple[State, Array]:
+    def step(state: State, X: ArrayLike, y: ArrayLike) -> tuple[State, Array]:
         value, gradient = loss_and_gradient(state.params, X, y, dtype=options.dtype, layer=layer)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         return State(optax.apply_updates(state.params, updates), optimizer_state), value
