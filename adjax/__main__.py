@@ -10,8 +10,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-import jax
-
 from adjax.examples.digits import options as digits_options
 from adjax.examples.extras import MissingExtra, require
 from adjax.examples.interrupt import INTERRUPTED
@@ -56,7 +54,7 @@ def version() -> str:
         own = importlib.metadata.version("adjax")
     except importlib.metadata.PackageNotFoundError:
         own = "(not installed)"
-    return f"adjax {own}, jax {jax.__version__}, Python {platform.python_version()}"
+    return f"adjax {own}, jax {importlib.metadata.version('jax')}, Python {platform.python_version()}"
 
 
 def worked_example(options: argparse.Namespace) -> int:
@@ -81,12 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; what goes wrong is one line on stderr."""
     options, unknown = parser().parse_known_args(arguments)
     if unknown:
-        options.parser.error(f"unknown: {' '.join(unknown)}")
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         status: int = options.run(options)
     except (MissingExtra, digits_options.BadOption) as error:
         status = complain(options, error, MISUSED)
-    except ArithmeticError as error:
+    except (ArithmeticError, MemoryError) as error:
         status = complain(options, error, FAILED)
     except KeyboardInterrupt:
         status = complain(options, "interrupted", INTERRUPTED)

@@ -121,9 +121,16 @@ def compute(layer: Layer = affine, seed: int = 0) -> Example:
         at = getattr(inputs, name)
         v = probe(random, at)
         Jv = jax.jvp(lambda x, name=name: plain(**{**inputs._asdict(), name: x}), (at,), (v,))[1]
-        (transposed,) = jax.linear_transpose(rule.map(inputs), at)(dY)
-        of_1 = map(np.asarray, (spelled[name], by_vjp[name], transposed))
-        gradients.append(Gradient(name, *of_1, Jv_u=inner(Jv, u), v_JTu=inner(v, spelled_of_u[name])))
+        gradients.append(
+            Gradient(
+                argument=name,
+                spelled=np.asarray(spelled[name]),
+                vjp=np.asarray(by_vjp[name]),
+                transposed=np.asarray(jax.linear_transpose(rule.map(inputs), at)(dY)[0]),
+                Jv_u=inner(Jv, u),
+                v_JTu=inner(v, spelled_of_u[name]),
+            )
+        )
     return Example(inputs, np.asarray(Y), np.asarray(dY), tuple(gradients))
 
 

@@ -38,8 +38,9 @@ class BadOption(ValueError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options with their meanings, bounds and defaults."""
     parser.description = (
-        "Train a multi-layer perceptron of adjax.affine layers on scikit-learn's handwritten digits, "
-        "then time the same training step with plain autodiff and compare the two gradients."
+        "Train a multi-layer perceptron of adjax.affine layers on scikit-learn's\n"
+        "handwritten digits, then time the same training step with plain autodiff\n"
+        "and compare the two gradients."
     )
     parser.epilog = EXIT_STATUS
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, type=type, metavar=metavar, default=value, help=f"{help} (default {value})")
 
     add("--steps", integer(1), "N", "training steps")
-    add("--width", integer(1), "N", "features of a hidden layer")
+    add("--width", integer(1, 2**16), "N", "features of a hidden layer")
     add("--depth", integer(1), "N", "hidden layers")
     add("--batch", integer(1), "N", "images a step")
     add("--learning-rate", positive, "RATE", "peak learning rate of AdamW, decayed to zero by a cosine")

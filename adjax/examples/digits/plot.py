@@ -27,7 +27,8 @@ def draw(path: Path, data: Digits, checkpoints: list[Checkpoint], probabilities:
     figure = Figure(figsize=(10, CURVES_HEIGHT + 1.9 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     curves, images = figure.subfigures(2, 1, height_ratios=[CURVES_HEIGHT, 1.9 * rows], squeeze=False).flat
-    _curves(*curves.subplots(1, 2), checkpoints)
+    loss, accuracy = curves.subplots(1, 2)
+    _curves(loss, accuracy, checkpoints)
     images.suptitle(_images_title(len(wrong), min(len(wrong), rows * COLUMNS), len(data.y_test)), fontsize=12)
     for place, axes in enumerate(images.subplots(rows, COLUMNS).flat):
         axes.set_axis_off()

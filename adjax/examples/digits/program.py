@@ -24,16 +24,26 @@ def main(options: Options) -> int:
     Raises:
         BadOption: the batch is larger than the training set.
         NonFiniteLoss: the loss became infinite or NaN.
+        MemoryError: the network does not fit into memory.
     """
-    terminal = Terminal()
     with jax.enable_x64(options.dtype == "float64"), Interrupt() as interrupt:
-        data = load(options.seed)
-        if options.batch > len(data.X_train):
-            raise BadOption(f"--batch: there are {len(data.X_train)} training images, got {options.batch}")
-        terminal.print(report.introduction(options, data, terminal) + "\n")
-        training = show_training(options, data, terminal, interrupt)
-        if not interrupt.requested:
-            show_comparison(options, data, training, terminal, interrupt)
+        try:
+            return run(options, Terminal(), interrupt)
+        except jax.errors.JaxRuntimeError as error:
+            if "out of memory" not in str(error).lower():
+                raise
+            raise MemoryError(f"out of memory with --width {options.width} --depth {options.depth}") from None
+
+
+def run(options: Options, terminal: Terminal, interrupt: Interrupt) -> int:
+    """What `main` does, until something does not fit."""
+    data = load(options.seed)
+    if options.batch > len(data.X_train):
+        raise BadOption(f"--batch: there are {len(data.X_train)} training images, got {options.batch}")
+    terminal.print(report.introduction(options, data, terminal) + "\n")
+    training = show_training(options, data, terminal, interrupt)
+    if not interrupt.requested:
+        show_comparison(options, data, training, terminal, interrupt)
     if interrupt.requested:
         done = f"{training.checkpoints[-1].step} of {options.steps} steps"
         terminal.print("\n" + terminal.paint(f"Interrupted after {done}: this is the result so far.", "yellow"))
