@@ -1,4 +1,4 @@
-"""JAX as strict as it gets, on eight simulated devices; one key a test.
+"""JAX as strict as it gets, on eight simulated devices; one seed a test.
 
 float64 is enabled, so every test names its dtypes; implicit dtype promotion raises. Implicit rank promotion stays
 allowed, because the reference of the affine map is literally `X @ W + b`; that the layers themselves need none is a
@@ -8,24 +8,25 @@ test of its own.
 import os
 import zlib
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")                     # the matrix is about meaning, not about speed
+os.environ.setdefault("JAX_PLATFORMS", "cpu")                     # the tests are about meaning, not about speed
 
 import jax
+import numpy as np
 import pytest
 
 DEVICES = 8
 
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    jax.config.update("jax_num_cpu_devices", DEVICES)               # not by XLA_FLAGS, which child processes would inherit
+    jax.config.update("jax_num_cpu_devices", DEVICES)               # child processes would inherit XLA_FLAGS
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """A seed derived from the test's name: it differs from test to test and never from run to run."""
-    seed = zlib.crc32(request.node.nodeid.encode())
-    print(f"key = jax.random.key({seed})")                          # pytest shows it where the test fails
+    """Derived from the test's name: it differs from test to test and never from run to run."""
+    seed = zlib.crc32(request.node.name.encode())
+    print(f"seed = {seed}")                                         # pytest shows it where the test fails
     return seed
 
 
@@ -33,3 +34,9 @@ def seed(request: pytest.FixtureRequest) -> int:
 def key(seed: int) -> jax.Array:
     """The random key of that seed."""
     return jax.random.key(seed)
+
+
+@pytest.fixture
+def rng(seed: int) -> np.random.Generator:
+    """NumPy's generator of that seed, for data: it compiles nothing."""
+    return np.random.default_rng(seed)

@@ -58,16 +58,28 @@ def contract(spec: str, a: Array, b: Array, like: Any = None) -> Array:
     plan = _plan(spec, a.ndim, b.ndim)
     _check_sizes(spec, plan, a, b)
     dtype = jnp.result_type(a, b)
-    out = lax.dot_general(
-        a.astype(dtype),
-        b.astype(dtype),
-        (plan.contracted, plan.batch),
-        preferred_element_type=wide(dtype),
-        out_sharding=_layout(plan, jax.typeof(a), jax.typeof(b), None if like is None else type_of(like)),
-    )
+    layout = _layout(plan, jax.typeof(a), jax.typeof(b), None if like is None else type_of(like))
+    out = _product(a.astype(dtype), b.astype(dtype), (plan.contracted, plan.batch), layout)
     if plan.natural != plan.out:
         out = out.transpose([plan.natural.index(axis) for axis in plan.out])
     return out.astype(dtype) if like is None else cotangent_like(like, out)
+
+
+def _product(a: Array, b: Array, axes: Any, layout: NamedSharding | None) -> Array:
+    """`dot_general` with the accumulator as its result.
+
+    XLA:CPU has no bfloat16 product with a float32 result for every layout (it compiles, then fails when it runs), and
+    computes all of them in float32 anyway: there the operands are widened first.
+    """
+    accumulator = wide(a.dtype)
+
+    def product(a: Array, b: Array) -> Array:
+        return lax.dot_general(a, b, axes, preferred_element_type=accumulator, out_sharding=layout)
+
+    if a.dtype != jnp.bfloat16:
+        return product(a, b)
+    widened = lambda a, b: product(a.astype(accumulator), b.astype(accumulator))
+    return lax.platform_dependent(a, b, cpu=widened, default=product)
 
 
 @lru_cache(maxsize=4096)

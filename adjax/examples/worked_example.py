@@ -163,7 +163,7 @@ def render(example: Example, terminal: Terminal) -> str:
     shown = {"X (n,d)": inputs.X, "W (d,p)": inputs.W, "b (p)": inputs.b, "Y (n,p)": Y, "dY = dL/dY": dY}
     lines = [
         terminal.paint("Y = X W + b    L = Σ Y", "bold")
-        + terminal.paint(f"    n = {n} examples, d = {d} features in, p = {p} features out", "dim"),
+        + terminal.paint(f"    n = {n} examples, d = {d} features in, p = {p} out", "dim"),
         "",
         *beside([[terminal.paint(name, "dim"), *matrix(value)] for name, value in shown.items()]),
     ]

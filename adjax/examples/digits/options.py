@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, type=type, metavar=metavar, default=value, help=f"{help} (default {value})")
 
     add("--steps", integer(1), "N", "training steps")
-    add("--width", integer(1, 2**16), "N", "features of a hidden layer")
-    add("--depth", integer(1), "N", "hidden layers")
+    add("--width", integer(1, 8192), "N", "features of a hidden layer")
+    add("--depth", integer(1, 100), "N", "hidden layers")
     add("--batch", integer(1), "N", "images a step")
     add("--learning-rate", positive, "RATE", "peak learning rate of AdamW, decayed to zero by a cosine")
     add("--seed", integer(0, 2**32 - 1), "N", "seed of the split, the initial parameters and the batches")
