@@ -76,10 +76,7 @@ LAYOUTS = {
 def test_contract_says_the_layout_on_explicit_meshes(layout):
     x_spec, w_spec = LAYOUTS[layout]
     with jax.set_mesh(mesh(AxisType.Explicit, 4, 2)):
-        if layout == "one axis twice":
-            columns = jnp.concatenate([W, W[:, :2]], axis=1)
-        else:
-            columns = W
+        columns = jnp.concatenate([W, W[:, :2]], axis=1) if layout == "one axis twice" else W
         x, w = jax.device_put(X, x_spec), jax.device_put(columns, w_spec)
         forward = jax.jit(lambda x, w: contract("nd,dp->np", x, w))(x, w)
         backward = jax.jit(lambda x, y, w: contract("nd,np->dp", x, y, like=w))(x, forward, w)

@@ -131,12 +131,16 @@ def require_finite(done: int, losses: list[float], options: Options) -> None:
 
 def evaluate(params: Params, data: Digits, dtype: str, step: int) -> Checkpoint:
     """Cross-entropy and accuracy on all training and all test images."""
-    train_loss, train_accuracy = map(float, _evaluate(params, data.X_train, data.y_train, dtype=dtype))
-    test_loss, test_accuracy = map(float, _evaluate(params, data.X_test, data.y_test, dtype=dtype))
-    return Checkpoint(step, train_loss, test_loss, train_accuracy, test_accuracy)
+    parts = ((data.X_train, data.y_train), (data.X_test, data.y_test))
+    (train_loss, train_accuracy), (test_loss, test_accuracy) = jax.device_get(_evaluate(params, parts, dtype=dtype))
+    return Checkpoint(step, *map(float, (train_loss, test_loss, train_accuracy, test_accuracy)))
 
 
 @functools.partial(jax.jit, static_argnames="dtype")
-def _evaluate(params: Params, X: Array, y: Array, *, dtype: str) -> tuple[Array, Array]:
-    Z = logits(params, X, dtype=dtype)
-    return optax.softmax_cross_entropy_with_integer_labels(Z, y).mean(), (Z.argmax(axis=-1) == y).mean()
+def _evaluate(params: Params, parts: tuple[tuple[Array, Array], ...], *, dtype: str) -> list[tuple[Array, Array]]:
+    measures = []
+    for X, y in parts:
+        Z = logits(params, X, dtype=dtype)
+        losses = optax.softmax_cross_entropy_with_integer_labels(Z, y)
+        measures.append((losses.mean(), (Z.argmax(axis=-1) == y).mean()))
+    return measures
