@@ -65,7 +65,7 @@ def test_version_and_help(capsys):
         (["--version"], r"adjax \S+.*, jax \d+\.\d+.*, Python 3\.\d+"),
         (["--help"], r"usage: adjax .*train"),
         (["train", "--help"], r"usage: adjax train .*digits"),
-        (["train", "digits", "--help"], r"usage: adjax train digits .*float32,bfloat16,float16,float64.*exit status:.*130"),
+        (["train", "digits", "--help"], r"usage: adjax train digits .*float32,bfloat16.*exit status:.*130"),
     ):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
@@ -87,7 +87,7 @@ def test_version_and_help(capsys):
         ("train digits --depth 0", "argument --depth: must be an integer of at least 1 and at most 100, got 0"),
         ("train digits --depth 101", "argument --depth: must be an integer of at least 1 and at most 100, got 101"),
         ("train digits --width 0", "argument --width: must be an integer of at least 1 and at most 8192, got 0"),
-        ("train digits --width wide", "argument --width: must be an integer of at least 1 and at most 8192, got 'wide'"),
+        ("train digits --width w", "argument --width: must be an integer of at least 1 and at most 8192, got 'w'"),
         ("train digits --steps -5", "argument --steps: must be an integer of at least 1, got -5"),
         ("train digits --steps 2.5", "argument --steps: must be an integer of at least 1, got '2.5'"),
         ("train digits --steps", "argument --steps: expected one argument"),

@@ -96,7 +96,8 @@ on_eight = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
 
 
 def named(rows):
-    return [pytest.param(row, id=row.__name__, marks=on_eight if row in (shard_map, explicit_mesh) else ()) for row in rows]
+    on_a_mesh = shard_map, explicit_mesh
+    return [pytest.param(row, id=row.__name__, marks=on_eight if row in on_a_mesh else ()) for row in rows]
 
 
 @pytest.fixture

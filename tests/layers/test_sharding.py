@@ -71,26 +71,27 @@ def laid_out(mesh, layout, leading, params, X, u, tangents):
     return *both(params, X), put(u, y), both(*tangents)
 
 
-def on_one_device(at):
-    return jax.jit(partial(derivatives, plain_affine))(*at)
+on_one_device = jax.jit(partial(derivatives, plain_affine))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_jit_of_sharded_arrays(layout, rng):
     at = values(rng, 8)
     sharded = laid_out(mesh(AxisType.Auto, 4, 2), layout, "n", *at)
-    assert_close(jax.jit(partial(derivatives, affine))(*sharded), on_one_device(at), 1e-12)
+    assert_close(jax.jit(partial(derivatives, affine))(*sharded), on_one_device(*at), 1e-12)
 
 
-@pytest.mark.parametrize("leading", LEADING)
-@pytest.mark.parametrize("layout", LAYOUTS)
+WITH_MORE_AXES = [(layout, leading) for layout in ("both", "features") for leading in ("n, t", "t, n")]
+
+
+@pytest.mark.parametrize(("layout", "leading"), [*((layout, "n") for layout in LAYOUTS), *WITH_MORE_AXES])
 def test_explicit_mesh(layout, leading, rng):
     at = values(rng, *LEADING[leading])
     explicit = mesh(AxisType.Explicit, 4, 2)
     with jax.set_mesh(explicit):
         params, X, u, tangents = laid_out(explicit, layout, leading, *at)
         got = jax.jit(partial(derivatives, affine))(params, X, u, tangents)
-    assert_close(got, on_one_device(at), 1e-12)
+    assert_close(got, on_one_device(*at), 1e-12)
     for name in ("vjp", "grad", "forward over reverse", "reverse over forward"):
         for cotangent, primal in zip(jax.tree.leaves(got[name]), jax.tree.leaves((params, X)), strict=True):
             assert cotangent.sharding.is_equivalent_to(primal.sharding, primal.ndim), name
@@ -104,7 +105,7 @@ def test_explicit_mesh_without_jit(layout, rng):
         params, X, u, tangents = laid_out(explicit, layout, "n", *at)
         back = jax.vjp(affine, params, X)[1](u)
         forth = jax.jvp(affine, (params, X), tangents)[1]
-    want = on_one_device(at)
+    want = on_one_device(*at)
     assert_close((back, forth), (want["vjp"], want["jvp"]), 1e-12)
     for cotangent, primal in zip(jax.tree.leaves(back), jax.tree.leaves((params, X)), strict=True):
         assert cotangent.sharding.is_equivalent_to(primal.sharding, primal.ndim)
@@ -113,7 +114,7 @@ def test_explicit_mesh_without_jit(layout, rng):
 def test_explicit_mesh_under_vmap(rng):
     """A batch over the sharded axis, and over one that is not."""
     at = values(rng, 8, 3)
-    want = on_one_device(at)
+    want = on_one_device(*at)
     explicit = mesh(AxisType.Explicit, 4, 2)
     with jax.set_mesh(explicit):
         sharded = laid_out(explicit, "both", "n, t", *at)
@@ -137,7 +138,7 @@ def test_derivatives_of_a_shard_map(context, check_vma, rng):
     mapped = lambda f: jax.shard_map(
         f, mesh=mesh(AxisType.Auto, *shape), in_specs=in_specs, out_specs=out_specs, check_vma=check_vma
     )
-    assert_close(jax.jit(partial(derivatives, mapped(affine)))(*at), on_one_device(at), 1e-12)
+    assert_close(jax.jit(partial(derivatives, mapped(affine)))(*at), on_one_device(*at), 1e-12)
     hessian = lambda f: jax.jit(jax.hessian(lambda b: jnp.sum(jnp.sin(f(AffineParams(at[0].W, b), at[1])))))(at[0].b)
     assert_close(hessian(mapped(affine)), hessian(plain_affine), 1e-12)
 
@@ -168,7 +169,7 @@ def test_derivatives_inside_a_shard_map(context, check_vma, rng):
     got = run(affine)
     assert_close(got, run(plain_affine), 1e-12)
     if check_vma:
-        want = on_one_device((params, X, u, tangents))
+        want = on_one_device(params, X, u, tangents)
         assert_close(got, (want["grad"], want["forward over reverse"]), 1e-12)
 
 

@@ -38,8 +38,8 @@ def problem(case, row):
     stacked = [case.arguments(rng) for _ in range(6)]
     batch = jax.tree.map(lambda *x: jnp.stack(x), *stacked[:2])
     grid = jax.tree.map(lambda *x: jnp.stack(x).reshape(2, 3, *x[0].shape), *stacked)
-    y = jax.eval_shape(case.reference, *args)
-    return Problem(args, normal_like(rng, args), normal_like(rng, args), normal_like(rng, y), batch, grid, case.linear_in)
+    u = normal_like(rng, jax.eval_shape(case.reference, *args))
+    return Problem(args, normal_like(rng, args), normal_like(rng, args), u, batch, grid, case.linear_in)
 
 
 @functools.cache

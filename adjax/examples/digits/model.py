@@ -58,7 +58,7 @@ def init_layer(key: Array, *, d: int, p: int, dtype: Any) -> AffineParams:
 
 def master_dtype(dtype: str) -> Any:
     """The dtype of parameters, loss and optimizer: float32 for layers in half precision, else the layers' own."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return jnp.float64 if dtype == "float64" else jnp.float32
 
 
 def logits(params: Params, X: ArrayLike, *, dtype: str, layer: Layer = affine) -> Array:

@@ -74,7 +74,7 @@ def comparison(difference: Difference, speed: Speed | None, terminal: Terminal) 
         lines += [
             f"  steps a second  {np.median(speed.spelled):>8.0f}  spelled",
             f"                  {np.median(speed.autodiff):>8.0f}  autodiff"
-            + terminal.paint(f", the same step; medians of {len(ratio)} alternating blocks", "dim"),
+            + terminal.paint(f", medians of {len(ratio)} alternating blocks", "dim"),
             f"  ratio           {middle:>8.2f}"
             + terminal.paint(f"  half of the pairs in {low:.2f} to {high:.2f}", "dim"),
         ]
