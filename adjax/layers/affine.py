@@ -110,8 +110,9 @@ def affine(params: AffineParams, X: Array) -> Array:
 def affine_fwd(
     params: AffineParams | tuple[Any, Any], X: Inexact[Array, "*n d"]
 ) -> tuple[Inexact[Array, "*n p"], AffineResiduals]:
+    Y = affine.fun(params, X)
     W, b = params
-    return affine.fun(params, X), AffineResiduals(W, X, like(b))
+    return Y, AffineResiduals(W, X, like(b))
 
 
 def affine_bwd(
@@ -130,7 +131,7 @@ affine.defvjp(affine_fwd, affine_bwd)
 def _checked(params: Any, X: Any) -> AffineParams:
     """The parameters, once everything about the operands is as `affine` needs it."""
     if not isinstance(params, (tuple, list)) or len(params) != 2:
-        got = type(params).__name__ + (f" of {len(params)}" if isinstance(params, (tuple, list)) else "")
+        got = _kind(params) + (f" of {len(params)}" if isinstance(params, (tuple, list)) else "")
         raise TypeError(f"affine: params must be AffineParams(W, b) or a tuple (W, b), got {got}")
     W, b = params
     for name, axes, value in (("W", "(d, p)", W), ("b", "(p,)", b), ("X", "(..., d)", X)):
@@ -150,8 +151,15 @@ def _checked(params: Any, X: Any) -> AffineParams:
     return AffineParams(W, b)
 
 
+def _kind(value: Any) -> str:
+    """What a value is, in the user's words: JAX wraps Python scalars in types named TypedFloat and the like."""
+    if isinstance(value, (jax.Array, np.ndarray)):
+        return f"an array of shape {value.shape}"
+    return next((t.__name__ for t in (bool, int, float, complex) if isinstance(value, t)), type(value).__name__)
+
+
 def _check_floating(name: str, axes: str, value: Any) -> None:
     if not isinstance(value, (jax.Array, np.ndarray)):
-        raise TypeError(f"affine: {name} must be an array with the axes {axes}, got {type(value).__name__}")
+        raise TypeError(f"affine: {name} must be an array with the axes {axes}, got {_kind(value)}")
     if not jnp.issubdtype(value.dtype, np.inexact):
         raise TypeError(f"affine: {name} must be floating, got dtype {value.dtype} (shape {value.shape})")

@@ -192,7 +192,7 @@ def vmap(axis: int) -> Row:
 
 def vmap_nested(f: Layer, at: Problem) -> Any:
     """The first argument batched outside, the last inside; then both twice."""
-    first, *rest = at.args
+    rest = at.args[1:]
     inner = jax.vmap(f, (*(None for _ in rest), 0))
     outer = jax.vmap(inner, (0, *(None for _ in rest)))
     crossed = outer(at.batch[0], *rest[:-1], at.batch[-1]) if rest else outer(at.grid[0])
