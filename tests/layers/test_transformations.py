@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 
-from tests.cases import AFFINE, AFFINE_VARIANTS, as_dtype, assert_close, assert_same_types, normal_like
+from tests.cases import AFFINE, AFFINE_VARIANTS, as_dtype, assert_close, assert_same_types, normal, normal_like
 from tests.layers.rows import ROWS, Problem
 
 STEPS = 16
@@ -81,3 +82,29 @@ def test_every_row_says_something():
     case = AFFINE_VARIANTS[0]
     for row in ROWS:
         assert jax.tree.leaves(jax.eval_shape(on(row, case.reference, case), *problem(case, row)[:-1])), row
+
+
+@pytest.mark.parametrize("policy", ["named", "dots", "nothing"])
+def test_checkpoint_keeps_and_recomputes_what_it_does_in_plain_jax(policy):
+    """Residuals between two layers, and products in the compiled program: no name is lost, nothing runs twice."""
+    keep = {
+        "named": jax.checkpoint_policies.save_only_these_names("h"),
+        "dots": jax.checkpoint_policies.dots_saveable,
+        "nothing": jax.checkpoint_policies.nothing_saveable,
+    }[policy]
+    rng = np.random.default_rng(0)
+    first, X = AFFINE.arguments(rng)
+    second = normal(rng, 3, 7), normal(rng, 7)
+
+    def measured(f):
+        def two_layers(first, second, X):
+            h = checkpoint_name(f(first, X), "h")
+            return jnp.sum(jnp.sin(f(second, jnp.sin(h))))
+
+        L = jax.checkpoint(two_layers, policy=keep)
+        kept = jax.tree.leaves(jax.vjp(L, first, second, X)[1])
+        program = jax.jit(jax.grad(L, (0, 1, 2))).lower(first, second, X).compile().as_text()
+        return sorted(r.shape for r in kept if r.ndim), program.count(" dot(")
+
+    (kept, products), (plain_kept, plain_products) = measured(AFFINE.function), measured(AFFINE.reference)
+    assert kept == plain_kept and products <= plain_products
