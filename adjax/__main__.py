@@ -84,13 +84,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except (MissingExtra, digits_options.BadOption) as error:
         status = complain(options, error, MISUSED)
-    except (ArithmeticError, MemoryError) as error:
-        status = complain(options, error, FAILED)
     except KeyboardInterrupt:
         status = complain(options, "interrupted", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to say at the flush at exit
         status = BROKEN_PIPE
+    except (ArithmeticError, MemoryError, OSError) as error:
+        status = complain(options, error, FAILED)
     return status
 
 

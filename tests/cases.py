@@ -49,11 +49,11 @@ def affine_arguments(*leading: int, d: int = 5, p: int = 3, bias: bool = True) -
     return make
 
 
-AFFINE = Case("affine", affine, plain_affine, affine_arguments(4))
+AFFINE = Case("affine", affine, plain_affine, affine_arguments(4), linear_in=(0,))
 AFFINE_VARIANTS = [
     Case("no-bias", affine, plain_affine, affine_arguments(4, bias=False), linear_in=(0, 1)),
-    Case("one-example", affine, plain_affine, affine_arguments()),
-    Case("many-axes", affine, plain_affine, affine_arguments(2, 4)),
+    Case("one-example", affine, plain_affine, affine_arguments(), linear_in=(0,)),
+    Case("many-axes", affine, plain_affine, affine_arguments(2, 4), linear_in=(0,)),
 ]
 
 

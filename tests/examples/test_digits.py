@@ -23,6 +23,7 @@ from adjax.examples.terminal import Terminal
 
 ROWS = ("tested", "correct")
 SMALL = Options(steps=6, width=8, depth=1, batch=16)
+SMALL_COMMAND = ("train", "digits", "--width", "8", "--depth", "1", "--batch", "16")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -118,7 +119,7 @@ def test_a_seed_makes_a_run_and_another_makes_another(data, small):
     ],
 )
 def test_width_and_depth_shape_the_network(change, shapes):
-    params = init_state(SMALL._replace(**change), features=64).params
+    params = jax.eval_shape(lambda: init_state(SMALL._replace(**change), features=64).params)
     assert [W.shape for W, b in params] == shapes
     assert [b.shape for W, b in params] == [(p,) for d, p in shapes]
 
@@ -174,7 +175,7 @@ def test_the_loss_scale_keeps_small_cotangents_of_float16(data, small, monkeypat
 
 
 def test_a_loss_that_is_no_number_ends_the_run(capsys):
-    assert main(["train", "digits", "--steps", "3", "--width", "4", "--depth", "1", "--learning-rate", "1e30"]) == 1
+    assert main([*SMALL_COMMAND, "--steps", "3", "--learning-rate", "1e30"]) == 1
     assert re.fullmatch(
         r"adjax train digits: the loss is (nan|inf) after 1 of 3 steps \(float32, learning rate 1e\+30\); "
         r"try a lower --learning-rate\n",
@@ -197,6 +198,17 @@ def test_out_of_memory_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "adjax train digits: out of memory with --width 4 --depth 2\n"
 
 
+def test_a_plot_that_fails_in_the_end_is_one_line_after_the_result(monkeypatch, capsys, tmp_path):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("adjax.examples.digits.plot.draw", full)
+    assert main([*SMALL_COMMAND, "--steps", "1", "--plot", str(tmp_path / "curve.png")]) == 1
+    out, err = capsys.readouterr()
+    assert "Test accuracy" in out
+    assert err == "adjax train digits: [Errno 28] No space left on device\n"
+
+
 def test_training_stops_between_two_steps(data):
     asked = iter([False] * 4 + [True] * 2)                          # before, after each of two, before, after one
     checkpoints = train(SMALL._replace(steps=100), data, interrupted=lambda: next(asked)).checkpoints
@@ -210,8 +222,7 @@ def test_ctrl_c_ends_with_the_result_so_far(monkeypatch, capsys, tmp_path):
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("adjax.examples.digits.progress._lines", lambda steps, terminal: show)
-    arguments = ["train", "digits", "--steps", "9", "--width", "8", "--plot", str(tmp_path / "so_far.png")]
-    assert main(arguments) == 130
+    assert main([*SMALL_COMMAND, "--steps", "9", "--plot", str(tmp_path / "so_far.png")]) == 130
     out, err = capsys.readouterr()
     assert err == ""
     assert "Test accuracy" in out

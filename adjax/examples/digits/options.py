@@ -12,7 +12,7 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 EXIT_STATUS = """\
 exit status:
   0    trained, and the report printed
-  1    the loss became infinite or NaN, or the machine ran out of memory
+  1    the loss became infinite or NaN, or memory or disk ran out
   2    an option is wrong, or an extra is not installed
   130  interrupted: Ctrl-C ends the training and reports the result so far
 """
