@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from adjax.certify import options as certify_options
+from adjax.certify.errors import BadInput
 from adjax.examples.digits import options as digits_options
 from adjax.examples.extras import MissingExtra, require
 from adjax.examples.interrupt import INTERRUPTED
@@ -40,6 +42,10 @@ def parser() -> Parser:
     root.set_defaults(run=worked_example, parser=root)
     commands = root.add_subparsers(title="commands", metavar="COMMAND", dest="command")
 
+    prover = commands.add_parser("certify", help="prove a function's backward rule, or say what is wrong with it")
+    certify_options.add_arguments(prover)
+    prover.set_defaults(run=certify, parser=prover)
+
     train = commands.add_parser("train", help="train an example network on real data")
     examples = train.add_subparsers(title="examples", metavar="EXAMPLE", dest="example", required=True)
     digits = examples.add_parser("digits", help="handwritten digits, from scikit-learn")
@@ -64,6 +70,14 @@ def worked_example(options: argparse.Namespace) -> int:
     return worked_example.main()
 
 
+def certify(options: argparse.Namespace) -> int:
+    """`adjax certify`."""
+    from adjax.certify import program
+
+    fields = certify_options.Options._fields
+    return program.main(certify_options.Options(**{name: getattr(options, name) for name in fields}))
+
+
 def train_digits(options: argparse.Namespace) -> int:
     """`adjax train digits`."""
     require("train", "optax", "rich", "sklearn")
@@ -78,11 +92,13 @@ def train_digits(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; what goes wrong is one line on stderr."""
     options, unknown = parser().parse_known_args(arguments)
+    if hasattr(options, "specs") and not any(argument.startswith("-") for argument in unknown):
+        options.specs, unknown = [*options.specs, *unknown], []  # argparse takes none behind an option
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         status: int = options.run(options)
-    except (MissingExtra, digits_options.BadOption) as error:
+    except (BadInput, MissingExtra, digits_options.BadOption) as error:
         status = complain(options, error, MISUSED)
     except KeyboardInterrupt:
         status = complain(options, "interrupted", INTERRUPTED)

@@ -9,6 +9,7 @@ from .cotangent import like as like
 from .cotangent import sum_leading as sum_leading
 from .linear_call import linear_call as linear_call
 from .space import inner as inner
+from .space import is_inexact as is_inexact
 from .space import norm as norm
 from .space import random_like as random_like
 from .space import zeros_like as zeros_like

@@ -1,0 +1,158 @@
+"""The primal beneath custom rules, as equations: to differentiate it plainly, or with one derivative withheld.
+
+A function is traced to its equations, and each call with a custom rule is replaced by a plain call of its primal. What
+is left is what autodiff would see, had nobody written a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+from jax.extend.core import primitives
+
+RULES = (primitives.custom_jvp_call_p, primitives.custom_vjp_call_p)
+CALLS = (primitives.closed_call_p, primitives.jit_p)
+
+
+def undecorated(f: Callable[..., Any]) -> Callable[..., Any]:
+    """`f` without the custom rules inside it: the same values, differentiated by autodiff alone.
+
+    >>> @jax.custom_vjp
+    ... def square(x):
+    ...     return x * x
+    >>> square.defvjp(lambda x: (x * x, None), lambda _, dy: (jnp.full_like(dy, 7.0),))
+    >>> jax.grad(square)(3.0).tolist(), jax.grad(undecorated(square))(3.0).tolist()
+    (7.0, 6.0)
+    """
+
+    def plain(*args: Any) -> Any:
+        closed, tree = _equations(f, args)
+        out = core.jaxpr_as_fun(_opened(closed))(*jax.tree.leaves(args))
+        return jax.tree.unflatten(tree, out)
+
+    return plain
+
+
+def _equations(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Any]:
+    closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
+    return closed, jax.tree.structure(shape)
+
+
+def _opened(closed: Any) -> Any:
+    """The jaxpr with every custom rule replaced by a call of its primal, at every depth."""
+    inner = getattr(closed, "jaxpr", closed)
+    equations = [_opened_equation(e) for e in inner.eqns]
+    changed = inner.replace(eqns=equations)
+    return closed.replace(jaxpr=changed) if inner is not closed else changed
+
+
+def _opened_equation(equation: Any) -> Any:
+    if equation.primitive in RULES:
+        call = _opened(equation.params["call_jaxpr"])
+        return equation.replace(primitive=primitives.closed_call_p, params={"call_jaxpr": call})
+    params = {name: _opened_param(value) for name, value in equation.params.items()}
+    return equation.replace(params=params) if any(_bodies(equation)) else equation
+
+
+def _opened_param(value: Any) -> Any:
+    if _is_jaxpr(value):
+        return _opened(value)
+    if isinstance(value, tuple) and any(map(_is_jaxpr, value)):
+        return tuple(_opened_param(v) for v in value)
+    return value
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(getattr(value, "jaxpr", value), "eqns")
+
+
+def _bodies(equation: Any) -> Iterator[Any]:
+    """The jaxprs among an equation's parameters."""
+    for value in equation.params.values():
+        yield from (v for v in (value if isinstance(value, tuple) else (value,)) if _is_jaxpr(v))
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Every equation of a jaxpr, those of the bodies inside it included."""
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        yield equation
+        for body in _bodies(equation):
+            yield from equations(body)
+
+
+def narrowest(f: Callable[..., Any], *args: Any) -> float:
+    """The machine epsilon of the narrowest floating dtype that occurs among the equations of `f`, 0 if none does.
+
+    >>> narrowest(lambda x: jnp.sin(x.astype(jnp.bfloat16)), jnp.zeros(3))
+    0.0078125
+    """
+    found = [0.0]
+    for equation in equations(jax.make_jaxpr(f)(*args)):
+        dtypes = [getattr(v.aval, "dtype", np.dtype(bool)) for v in equation.outvars]
+        found += [float(jnp.finfo(d).eps) for d in dtypes if jnp.issubdtype(d, np.inexact)]
+    return max(found)
+
+
+def withheld(f: Callable[..., Any], *args: Any) -> list[tuple[str, Callable[..., Any]]]:
+    """Variants of `f`, each with the derivative through one equation withheld, as by `lax.stop_gradient`.
+
+    Returns:
+        Pairs of the equation's primitive and the variant, a function of the same arguments, for each equation with a
+        floating result; equations inside loops and branches stay whole.
+    """
+    closed, tree = _equations(f, args)
+    opened = _opened(closed)
+    named = [e.primitive.name for e in _flat(opened)]
+
+    def variant(index: int) -> Callable[..., Any]:
+        def stopped(*args: Any) -> Any:
+            count = iter(range(len(named)))
+            consts = getattr(opened, "consts", ())
+            out = _evaluate(getattr(opened, "jaxpr", opened), consts, jax.tree.leaves(args), count, index)
+            return jax.tree.unflatten(tree, out)
+
+        return stopped
+
+    return [(name, variant(i)) for i, name in enumerate(named)]
+
+
+def _flat(closed: Any) -> Iterator[Any]:
+    """The equations in the order in which `_evaluate` counts them: calls inlined."""
+    for equation in getattr(closed, "jaxpr", closed).eqns:
+        if equation.primitive in CALLS:
+            yield from _flat(next(_bodies(equation)))
+        else:
+            yield equation
+
+
+def _evaluate(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], count: Iterator[int], stop: int) -> list[Any]:
+    """Runs the equations one by one; results of equation number `stop` are constants to autodiff."""
+    values: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, core.Literal) else values[atom]
+
+    for equation in jaxpr.eqns:
+        if equation.primitive in CALLS:
+            body = next(_bodies(equation))
+            operands = list(map(read, equation.invars))
+            out = _evaluate(getattr(body, "jaxpr", body), getattr(body, "consts", ()), operands, count, stop)
+        else:
+            out = _run(jaxpr, equation, read)
+            if next(count) == stop:
+                out = list(map(jax.lax.stop_gradient, out))
+        values.update(zip(equation.outvars, out, strict=True))
+    return [read(v) for v in jaxpr.outvars]
+
+
+def _run(jaxpr: Any, equation: Any, read: Callable[[Any], Any]) -> list[Any]:
+    """The results of one equation of a jaxpr."""
+    variables = list(dict.fromkeys(v for v in equation.invars if not isinstance(v, core.Literal)))
+    alone = jaxpr.replace(constvars=[], invars=variables, outvars=equation.outvars, eqns=[equation], debug_info=None)
+    closed = core.ClosedJaxpr(alone, []) if hasattr(core, "ClosedJaxpr") else alone
+    return list(core.jaxpr_as_fun(closed)(*map(read, variables)))

@@ -1,0 +1,207 @@
+"""`certify`: one call that proves a backward rule, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from .calls import forward_mode, pure, residuals, second_order, subsets
+from .certificate import AdjointError, Certificate, Finding, Power, Residual, Row, Verdict
+from .contexts import contexts_of, examine
+from .elsewhere import half_precision, other_points, other_sizes
+from .errors import BadInput
+from .judge import Prover, Record
+from .laws import adjoint, forward, linear, structure
+from .oracles import Opinion
+from .probes import Domain, seed_of
+from .subject import subject
+
+LAWS = (
+    "structure", "forward", "linear", "adjoint", "points", "sizes", "subsets", "second order", "forward mode", "pure",
+    "half precision", "residuals",
+)  # fmt: skip
+CONTEXTS = (
+    "eager", "jit", "vmap", "vmap cotangents", "vmap of grad", "grad of vmap", "scan", "remat", "shard_map",
+    "sharded jit", "explicit sharding",
+)  # fmt: skip
+Progress = Callable[[str, int, int], None]
+
+
+def certify(
+    f: Callable[..., Any],
+    *args: Any,
+    reference: Callable[..., Any] | None = None,
+    laws: Sequence[str] | None = None,
+    contexts: Sequence[str] | None = None,
+    waive: str | Sequence[str] = (),
+    key: Any = 0,
+    argnums: int | Sequence[int] | None = None,
+    domain: Any = None,
+    progress: Progress | None = None,
+) -> Certificate:
+    """Proves that the backward rule of `f` is the adjoint of its derivative, or says what is wrong.
+
+        ⟨J v, u⟩ = ⟨v, bwd(u)⟩        for all tangents v and cotangents u
+
+    Everything is computed on a float64 twin and in the dtypes given, against four oracles (`ORACLES`) that do not use
+    the rule; tolerances come from the measured noise floor. The laws (`LAWS`) hold the rule itself, the contexts
+    (`CONTEXTS`) its behaviour under JAX's transformations.
+
+    Args:
+        f: any JAX function: a `jax.custom_vjp`, `any_mode`, `custom_jvp`, `custom_gradient`, a bound method, a plain
+            function, a `functools.partial` of one.
+        args: where it is looked at. Floating arrays are differentiated; Python bools, ints and strings, and arguments
+            declared nondiff, are options and stay as they are.
+        reference: a plain JAX function of the same arguments. Default: the primal of `f`, without any custom rule.
+        laws, contexts: those to check, by name; default all. A context that is asked for by name and is not supported
+            is a failure; "vmap" means a batch in each argument alone.
+        waive: laws and contexts in which `f` departs deliberately. They are checked and shown, and refute nothing.
+        key: an integer or a `jax.random.key`: the seed of all probes.
+        argnums: positions of the arguments to differentiate; default all that have floating leaves.
+        domain: where `f` is defined: an interval `(low, high)` for all floating arguments, None for no bound, or a dict
+            from argument names to intervals. Points outside are not visited.
+        progress: called with (what, done, total) as the work goes on.
+
+    Returns:
+        A `Certificate`: `.ok`, `.failures`, `.verdict`; prints as a table.
+
+    Raises:
+        BadInput: the function or its arguments cannot be certified; the message says what to do.
+
+    >>> import jax.numpy as jnp
+    >>> @jax.custom_vjp
+    ... def mean(x):
+    ...     return x.mean()
+    >>> mean.defvjp(lambda x: (x.mean(), x), lambda x, dy: (jnp.full_like(x, dy),))
+    >>> certificate = certify(mean, jnp.arange(5.0), laws=["adjoint"], contexts=[])
+    >>> certificate.ok, certificate.failures[0].diagnosis.split(":")[0]
+    (False, 'dx is 5 times the adjoint, n=5 times too large')
+    """
+    started = time.perf_counter()
+    waived = (waive,) if isinstance(waive, str) else tuple(waive)
+    chosen = _chosen("law", laws, LAWS)
+    _chosen("law or context to waive", [w for w in waived if not w.startswith("vmap ")], (*LAWS, *CONTEXTS))
+    wanted = None if contexts is None else _chosen("context", [c.split(" ")[0] if c.startswith("vmap ") and c not in
+                                                               CONTEXTS else c for c in contexts], CONTEXTS)
+    prover = Prover(subject(f, args, reference, argnums), seed_of(key), Domain(domain))
+    trial = Trial(prover, chosen, waived, progress or (lambda what, done, total: None))
+    trial.laws()
+    if trial.runs:
+        trial.contexts(contexts, wanted)
+    return trial.certificate(time.perf_counter() - started)
+
+
+def assert_adjoint(f: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """`certify`, as an assertion for tests.
+
+    Args:
+        f, args, options: as for `certify`.
+
+    Raises:
+        AdjointError: an AssertionError with the certificate as its text, and as `.certificate`.
+
+    >>> assert_adjoint(jax.numpy.sin, jax.numpy.ones(3), laws=["adjoint"], contexts=[])
+    """
+    certificate = certify(f, *args, **options)
+    if not certificate.ok:
+        raise AdjointError(certificate)
+
+
+def _chosen(what: str, names: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
+    chosen = tuple(known) if names is None else (names,) if isinstance(names, str) else tuple(names)
+    if unknown := [n for n in chosen if n not in known]:
+        raise BadInput(f"certify: unknown {what} {unknown[0]!r}; there are {', '.join(known)}")
+    return chosen
+
+
+class Trial:
+    """One run of the prover: laws in order, then contexts."""
+
+    def __init__(self, prover: Prover, laws: Sequence[str], waived: tuple[str, ...], progress: Progress) -> None:
+        self.prover, self.chosen, self.waived, self.progress = prover, laws, waived, progress
+        self.records: list[Record] = []
+        self.opinions: list[Opinion] = []
+        self.residuals: list[Residual] = []
+        self.runs = True
+        self.total = len(laws) + 10
+
+    def begin(self, law: str) -> Record:
+        record = Record(law)
+        self.progress(law, len(self.records), self.total)
+        self.records.append(record)
+        return record
+
+    def laws(self) -> None:
+        """Everything that was asked for, in the order of `LAWS`; the laws that others rest on are always judged."""
+        p = self.prover
+        said = p.user.works(p.user.rule, *p.user.given())
+        if not said:
+            p.prepare()
+        self.runs = structure(p, self.begin("structure"))
+        if not self.runs:
+            return
+        forward(p, self.begin("forward"))
+        self._linear_and_adjoint()
+        for law, check in (
+            ("points", other_points), ("sizes", other_sizes), ("subsets", subsets), ("second order", second_order),
+            ("forward mode", forward_mode), ("pure", pure), ("half precision", half_precision),
+        ):  # fmt: skip
+            if law in self.chosen:
+                record = self.begin(law)
+                if law in ("points", "sizes", "half precision") and not p.trusted:
+                    record.set(Verdict.SKIPPED, "not judged: the rule is not the adjoint at the given point")
+                else:
+                    check(p, record)
+        if "residuals" in self.chosen:
+            self.residuals = residuals(p, self.begin("residuals"))
+        self.records = [r for r in self.records if r.law in self.chosen]
+
+    def _linear_and_adjoint(self) -> None:
+        p = self.prover
+        linear(p, self.begin("linear"))
+        if p.sharp.means:
+            self.opinions, p.trusted = adjoint(p, self.begin("adjoint"))
+        p.trusted &= not any(r.findings for r in self.records if r.law == "forward")
+
+    def contexts(self, given: Sequence[str] | None, wanted: tuple[str, ...] | None) -> None:
+        """Each context in turn."""
+        every = contexts_of(self.prover)
+        names = [n for n in every if wanted is None or n in (given or ()) or n in wanted
+                 or ("vmap" in wanted and n not in CONTEXTS and n.startswith("vmap "))]
+        self.total = len(self.records) + len(names)
+        for name in names:
+            self.progress(name, len(self.records), self.total)
+            record = examine(self.prover, name, every[name])
+            if wanted is not None and record.verdict is Verdict.UNSUPPORTED:
+                record.findings.append(Finding("context", "", name, f"asked for, and not supported: {record.note}"))
+                record.verdict = None
+            self.records.append(record)
+
+    def certificate(self, seconds: float) -> Certificate:
+        """What was found."""
+        p, s = self.prover, self.prover.subject
+        self.progress("", self.total, self.total)
+        if p.why_no_twin:
+            p.warnings.append(f"judged in {s.active[0].dtype} alone, {s.name} does not run in float64: {p.why_no_twin}")
+        findings = tuple(f for r in self.records for f in r.findings)
+        rows: tuple[Row, ...] = tuple(r.row(self.waived) for r in self.records)
+        devices = jax.devices()
+        environment = (
+            f"jax {jax.__version__}, Python {platform.python_version()}, {len(devices)} x {devices[0].platform}"
+        )
+        return Certificate(
+            name=s.name, signature=s.signature, rows=rows, findings=findings, powers=tuple(self._powers()),
+            residuals=tuple(self.residuals), warnings=tuple(dict.fromkeys(p.warnings)), waived=self.waived,
+            seed=p.seed, environment=environment, seconds=seconds,
+        )  # fmt: skip
+
+    def _powers(self) -> list[Power]:
+        """The smallest relative errors that the sharper stage would have seen at the given point."""
+        from .power import power
+
+        p = self.prover
+        return [power(p, i, [o for o in self.opinions if o.leaf == i]) for i in range(len(p.subject.active))]

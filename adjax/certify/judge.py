@@ -1,0 +1,274 @@
+"""Comparison of a rule's results with the reference's: errors, tolerances, and what is recorded of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..adjoint.undecorated import equations
+from .certificate import Finding, Row, Verdict
+from .probes import Domain, Numbers, cotangents, widened
+from .stage import Pair, Result, Stage, rounded
+from .subject import Arrays, Leaf, Subject
+
+SHARP = 64.0        # how many noise floors the twin may be off: reorderings of sums stay far below
+NARROW = 16.0       # the same in the user's dtype, whose noise floor is measured against the twin
+
+
+@dataclass(frozen=True)
+class Error:
+    """One leaf of one comparison.
+
+    Attributes:
+        leaf: which.
+        error, tolerance, scale: the largest deviation, what rounding explains, the largest entry expected.
+        index: of the worst element.
+        got, want: the arrays.
+        u: the cotangent with which they were made; None where there is none.
+        dtype: the precision in which `got` was computed.
+    """
+
+    leaf: Leaf
+    error: float
+    tolerance: float
+    scale: float
+    index: tuple[int, ...]
+    got: np.ndarray
+    want: np.ndarray
+    u: Any = None
+    dtype: str = "float64"
+
+    @property
+    def ratio(self) -> float:
+        """The error in units of its tolerance."""
+        if self.error == 0.0:
+            return 0.0
+        return self.error / self.tolerance if self.tolerance else np.inf
+
+    @property
+    def wrong(self) -> bool:
+        return self.ratio > 1.0
+
+    def message(self) -> str:
+        """The worst element, both numbers."""
+        if self.got.shape != self.want.shape:
+            return f"shape {self.got.shape} where {self.want.shape} is expected"
+        at = f"[{', '.join(map(str, self.index))}]" if self.index else ""
+        off = np.sum(~(np.abs(self.got - self.want) <= self.tolerance) & np.isfinite(self.want))
+        count = f"{off} of {self.want.size} elements differ; the worst is {self.leaf.name}{at}: "
+        number = f"{_number(self.got[self.index])}, expected {_number(self.want[self.index])}"
+        return f"{count if self.want.size > 1 else self.leaf.name + ': '}{number} ({self.dtype})"
+
+
+def _number(x: Any) -> str:
+    return f"{complex(x):.6g}" if np.iscomplexobj(x) else f"{float(x):.6g}"
+
+
+def compare(
+    leaves: Sequence[Leaf], got: Sequence[Any], want: Sequence[Any], tolerances: Sequence[Any], **more: Any
+) -> list[Error]:
+    """Leaf by leaf. Entries that are not finite in `want` are not judged; in `got` alone they are infinitely wrong."""
+    found = []
+    for leaf, a, b, tolerance in zip(leaves, got, want, tolerances, strict=True):
+        a, b = widened(a), widened(b)
+        if a.shape != b.shape:
+            found.append(Error(leaf, np.inf, float(tolerance), 1.0, (), a, b, **more))
+            continue
+        judged = np.isfinite(b)
+        with np.errstate(invalid="ignore"):
+            distance = np.where(judged, np.abs(a - b), 0.0)
+        distance = np.where(judged & ~np.isfinite(a), np.inf, distance)
+        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(distance)), b.shape)) if b.size else ()
+        worst = float(distance[index]) if b.size else 0.0
+        scale = float(np.abs(b)[judged].max(initial=0.0))
+        found.append(Error(leaf, worst, float(tolerance), scale, index, a, b, **more))
+    return found
+
+
+@dataclass
+class Record:
+    """What is noted while a law is checked in a context."""
+
+    law: str
+    context: str = ""
+    checks: int = 0
+    worst: float = 0.0
+    note: str = ""
+    verdict: Verdict | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    def see(self, errors: Iterable[Error]) -> list[Error]:
+        """Counts comparisons; returns those that are wrong, the worst of each leaf."""
+        wrong: dict[str, Error] = {}
+        for e in errors:
+            self.checks += 1
+            self.worst = max(self.worst, e.ratio)
+            if e.wrong and (e.leaf.name not in wrong or e.ratio > wrong[e.leaf.name].ratio):
+                wrong[e.leaf.name] = e
+        return list(wrong.values())
+
+    def holds(self, truth: bool, argument: str, message: str, diagnosis: str = "") -> None:
+        """Counts a yes-or-no check."""
+        self.checks += 1
+        if not truth:
+            self.worst = np.inf
+            self.findings.append(Finding(self.law, argument, self.context, message, diagnosis))
+
+    def blame(self, e: Error, where: str, diagnosis: str) -> None:
+        """Makes a finding of an error."""
+        measured, tolerance = (x / e.scale if e.scale else x for x in (e.error, e.tolerance))
+        message = f"{where}: {e.message()}" if where else e.message()
+        self.findings.append(Finding(self.law, e.leaf.name, self.context, message, diagnosis, measured, tolerance))
+
+    def set(self, verdict: Verdict, note: str) -> None:
+        """A verdict that no comparison gave."""
+        self.verdict, self.note = verdict, note
+
+    def row(self, waived: Sequence[str] = ()) -> Row:
+        """The line of the table."""
+        verdict = self.verdict or (Verdict.REFUTED if self.findings else Verdict.PROVEN)
+        if self.findings and (self.law in waived or (self.context and self.context in waived)):
+            verdict = Verdict.WAIVED
+        if verdict is Verdict.PROVEN and not self.checks:
+            verdict = Verdict.SKIPPED
+        return Row(self.law, self.context, verdict, self.checks, self.worst, self.note)
+
+
+class Prover:
+    """A subject in both precisions, and the comparisons that every law makes.
+
+    Attributes:
+        user: the stage in the user's dtypes.
+        twin: the float64 stage.
+        sharp: the twin, or the user's stage where the function does not run in float64.
+        why_no_twin: the reason of the latter.
+    """
+
+    def __init__(self, subject: Subject, seed: int, domain: Domain, sharp_only: bool = False) -> None:
+        self.subject, self.seed, self.domain, self.sharp_only = subject, seed, domain, sharp_only
+        leaves = (*subject.active, *subject.outputs)
+        self.user = Stage(subject, twin=False)
+        self.wide_already = all(np.dtype(leaf.dtype) in (np.dtype(float), np.dtype(complex)) for leaf in leaves)
+        self.twin = self.user if self.wide_already else Stage(subject, twin=True)
+        self.why_no_twin = "" if self.wide_already else self._why_no_twin()
+        self.sharp = self.user if self.why_no_twin else self.twin
+        self.base = tuple(map(widened, subject.values[0]))
+        self.passive = subject.values[1]
+        self.warnings: list[str] = []
+        self.trusted = False            # whether the adjoint law was found to hold
+        self.linear_holds = True        # whether the law of linearity was
+        self.meshes = self._meshes()
+        self.cotangents: dict[str, Numbers] = {}
+        self.base_pairs: dict[str, Pair] = {}
+        self.base_errors: list[tuple[list[Error], list[Error]]] = []
+        self.floors: dict[Leaf, float] = {}
+
+    def _why_no_twin(self) -> str:
+        said = self.twin.works(self.twin.rule, *self.twin.given())
+        return said or ("" if self.twin.means else self.twin.why)
+
+    def _meshes(self) -> dict[str, int]:
+        """Names and sizes of the mesh axes that occur inside the function."""
+        with self.user.precision():
+            jaxpr = jax.make_jaxpr(self.user.form)(*self.user.given()[:2])
+        found: dict[str, int] = {}
+        for equation in equations(jaxpr):
+            axes = getattr(equation.params.get("mesh"), "shape", {})
+            found |= {str(name): int(size) for name, size in axes.items()}
+        return found
+
+    def at(self, subject: Subject, sharp_only: bool = False) -> Prover:
+        """The same function at arguments of other shapes."""
+        return Prover(subject, self.seed, self.domain, sharp_only)
+
+    def errors(
+        self, active: Sequence[Any], passive: Arrays, u: Numbers, kinked: bool = False
+    ) -> Iterator[tuple[list[Error], list[Error]]]:
+        """Errors of the outputs and of the cotangents at a point, in each precision."""
+        active, u = rounded(self.subject.active, active), rounded(self.subject.outputs, u)
+        pair = self.sharp.both(active, passive, u)
+        floors = self.sharp.noise(active, passive, u, pair.plain, self.seed, kinked)
+        yield self._against(pair.rule, pair.plain, floors, SHARP, u, "float64" if self.sharp is self.twin else "")
+        if self.user is not self.sharp and not self.sharp_only:
+            yield self._in_user_dtype(active, passive, u, pair.plain, floors)
+
+    def _in_user_dtype(
+        self, active: Numbers, passive: Arrays, u: Numbers, truth: Result, floors: Result
+    ) -> tuple[list[Error], list[Error]]:
+        """Against the twin, whose distance from the reference in the user's dtype is the noise floor here."""
+        pair = self.user.both(active, passive, u)
+        known, here = [], []
+        all_of = ((*pair.plain.y, *pair.plain.g), (*truth.y, *truth.g), (*floors.y, *floors.g))
+        for plain, wide, noise in zip(*all_of, strict=True):
+            with np.errstate(invalid="ignore"):
+                measured = _largest(np.abs(plain - wide))
+            another = self.user.resolution < 1e-4 and measured > 0.3 * _largest(wide)  # other random bits in float64
+            known.append(plain if another else np.where(np.isfinite(plain), wide, np.nan))
+            scaled = float(noise) * self.user.resolution / self.sharp.resolution / 4.0
+            here.append(max(0.0 if another else measured, self.user.resolution * _largest(wide), scaled))
+        k = len(truth.y)
+        dtype = ", ".join(dict.fromkeys(str(leaf.dtype) for leaf in self.subject.active))
+        expected, floor = Result(tuple(known[:k]), truth.others, tuple(known[k:])), Result(here[:k], (), here[k:])
+        return self._against(pair.rule, expected, floor, NARROW, u, dtype)
+
+    def _against(
+        self, rule: Result, plain: Result, floors: Result, factor: float, u: Numbers, dtype: str
+    ) -> tuple[list[Error], list[Error]]:
+        s = self.subject
+        dtype = dtype or str(s.active[0].dtype)
+        forward = compare(s.outputs, rule.y, plain.y, [factor * f for f in floors.y], dtype=dtype)
+        adjoint = compare(s.active, rule.g, plain.g, [factor * f for f in floors.g], u=u, dtype=dtype)
+        others = zip(s.other_outputs, rule.others, plain.others, strict=True)
+        forward += [Error(y, float(not _same(a, b)), 0.0, 1.0, (), a, b, dtype=dtype) for y, a, b in others]
+        return forward, adjoint
+
+    def own(self, active: Sequence[Any], passive: Arrays, u: Sequence[Any]) -> Result:
+        """The rule's own results, in the sharper precision."""
+        return self.sharp.own(active, passive, u)
+
+    def prepare(self) -> None:
+        """Everything at the given point: results, errors, and the noise floor of the rule compared with itself."""
+        s = self.subject
+        self.cotangents = cotangents(s.outputs, self.seed)
+        for name, u in self.cotangents.items():
+            self.base_pairs[name] = self.sharp.both(self.base, self.passive, rounded(s.outputs, u))
+        self.base_errors = [e for u in self.cotangents.values() for e in self.errors(self.base, self.passive, u)]
+        noises = [
+            self.sharp.noise(self.base, self.passive, u, self.base_pairs[name].plain, self.seed, False)
+            for name, u in self.cotangents.items() if name.startswith("random")
+        ]  # fmt: skip
+        for leaves, floors in ((s.outputs, [n.y for n in noises]), (s.active, [n.g for n in noises])):
+            self.floors |= {leaf: max(map(float, seen)) for leaf, *seen in zip(leaves, *floors, strict=True)}
+
+    def tolerances(self, leaves: Sequence[Leaf], want: Sequence[Any], eps: float = 0.0, scale: float = 1.0) -> list[float]:
+        """What rounding explains between two of the rule's own results; `scale` is that of the cotangent."""
+        eps = max(eps, self.sharp.resolution)
+        coarser = eps / self.sharp.resolution
+        sizes = [_largest(widened(w)) for w in want]
+        return [
+            SHARP * max(4 * eps * size, coarser * scale * self.floors.get(leaf, 0.0))
+            for leaf, size in zip(leaves, sizes, strict=True)
+        ]
+
+    def close(self, leaves: Sequence[Leaf], got: Sequence[Any], want: Sequence[Any], u: Any = None) -> list[Error]:
+        """Two of the rule's own results, which must agree to rounding."""
+        return compare(leaves, got, want, self.tolerances(leaves, want), u=u, dtype=self.sharp_dtype)
+
+    @property
+    def sharp_dtype(self) -> str:
+        return "float64" if self.sharp is self.twin else str(self.subject.active[0].dtype)
+
+
+def _largest(x: np.ndarray) -> float:
+    return float(np.max(np.abs(x), where=np.isfinite(x), initial=0.0))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if jnp.issubdtype(a.dtype, np.integer) or a.dtype == bool:
+        return a.shape == b.shape and bool(np.array_equal(a, b))
+    return bool(a.shape == b.shape and a.dtype == b.dtype)

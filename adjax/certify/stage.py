@@ -1,0 +1,189 @@
+"""The two precisions in which everything is computed: the float64 twin, and the user's own dtypes.
+
+Both see the same numbers: points are rounded to the user's dtypes first, and the twin widens them. How exactly the twin
+can be judged is measured, not assumed: the noise floor of a cotangent is how far it moves when its operands move by a
+few units in the last place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..adjoint.undecorated import narrowest
+from . import plain
+from .probes import Numbers, generator, widened
+from .subject import Arrays, Leaf, Outputs, Subject
+
+ULPS = 4.0              # the size of the perturbation that measures the noise floor, in units of the resolution
+DRAWS = 3               # perturbations tried; the median counts, so that one that crosses a kink does not
+EPS = float(np.finfo(np.float64).eps)
+
+
+class Result(NamedTuple):
+    """Outputs and cotangents, widened to float64; `others` are the outputs that are not floating."""
+
+    y: Numbers
+    others: Arrays
+    g: Numbers
+
+
+class Pair(NamedTuple):
+    """The rule's result beside the reference's."""
+
+    rule: Result
+    plain: Result
+
+
+@dataclass(eq=False)
+class Stage:
+    """The subject in one precision.
+
+    Attributes:
+        twin: whether it is the float64 twin.
+        means: how the reference is differentiated: "vjp", "jvp" or "differences"; "" where it cannot be.
+        resolution: the relative precision of the arithmetic, that of casts inside the function included.
+    """
+
+    subject: Subject
+    twin: bool
+
+    def __post_init__(self) -> None:
+        s = self.subject
+        self.form = s.leaf_form(s.fun)
+        self.plain_form = s.leaf_form(s.reference)
+        self.rule = jax.jit(plain.reverse(self.form))
+        self.value = jax.jit(self.form)
+        self.plain_value = jax.jit(self.plain_form)
+        self.means, self.plain_rule, self.why = self._means()
+        self._both = jax.jit(lambda a, p, u: (self.rule(a, p, u), self.plain_rule(a, p, u)))
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Inside, JAX computes in this stage's precision."""
+        return jax.enable_x64(True) if self.twin else contextlib.nullcontext()
+
+    def cast(self, leaves: Sequence[Leaf], values: Sequence[Any]) -> Arrays:
+        """Numbers as arrays of this stage's dtypes; those of the user's dtypes in between."""
+        narrow = [np.asarray(x).astype(leaf.dtype) for leaf, x in zip(leaves, values, strict=True)]
+        return tuple(widened(x) if self.twin else x for x in narrow)
+
+    def operands(self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]) -> tuple[Arrays, Arrays, Arrays]:
+        """The arguments of a program of this stage; cotangents are rounded to the outputs' dtypes."""
+        return self.cast(self.subject.active, active), tuple(passive), self.cast(self.subject.outputs, u)
+
+    def run(self, program: Callable[..., Any], *operands: Any) -> Any:
+        """Runs a program; floating results come back as float64 NumPy arrays, the others as they are."""
+        with self.precision():
+            return jax.tree.map(_widen, jax.block_until_ready(program(*operands)))
+
+    def both(self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]) -> Pair:
+        """The rule beside the reference at a point."""
+        (y, g), (y0, g0) = self.run(self._both, *self.operands(active, passive, u))
+        return Pair(Result(y.floating, y.others, g), Result(y0.floating, y0.others, g0))
+
+    def own(self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]) -> Result:
+        """The rule alone."""
+        if self.means:                                              # the program that is compiled anyway
+            return self.both(active, passive, u).rule
+        y, g = self.run(self.rule, *self.operands(active, passive, u))
+        return Result(y.floating, y.others, g)
+
+    def works(self, program: Callable[..., Any], *operands: Any) -> str:
+        """Why the program cannot be traced in this precision, or ''."""
+        with self.precision():
+            return plain.works(program, *operands)
+
+    def given(self) -> tuple[Arrays, Arrays, Arrays]:
+        """Operands at the given point, with zero cotangents."""
+        s = self.subject
+        return self.operands(*s.values, [np.zeros(y.shape, y.dtype) for y in s.outputs])
+
+    def _means(self) -> tuple[str, plain.Vjp, str]:
+        """The first way of differentiating the reference that can be traced."""
+        size = sum(int(np.prod(leaf.shape)) for leaf in self.subject.active)
+        why = ""
+        ways = {"vjp": plain.reverse, "jvp": plain.forward_columns, "differences": plain.difference_columns}
+        for name, way in ways.items():
+            program = way(self.plain_form)
+            if name != "vjp" and size > plain.COLUMNS:
+                return "", program, f"{why}; and {size} elements are too many to differentiate one by one"
+            said = self.works(program, *self.given())
+            if not said:
+                return name, jax.jit(program), why
+            why = why or said
+        return "", plain.reverse(self.plain_form), why
+
+    @property
+    def resolution(self) -> float:
+        """The epsilon of the arithmetic: casts written into the reference count; into the rule, down to the user's."""
+        if not hasattr(self, "_resolution"):
+            users = max(float(jnp.finfo(leaf.dtype).eps) for leaf in (*self.subject.active, *self.subject.outputs))
+            with self.precision():
+                reference = narrowest(self.plain_value, *self.given()[:2])
+                rule = narrowest(self.rule, *self.given())
+            own = EPS if self.twin else users
+            coarse = 1e-10 if self.means == "differences" else 0.0
+            self._resolution = max(own, reference, min(rule, users), coarse)
+        return self._resolution
+
+    def noise(
+        self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any], at: Result, seed: int, kinked: bool
+    ) -> Result:
+        """How far the reference's results move when operands move by a few ulps; at a kink cotangents alone move.
+
+        Returns:
+            One number per output and cotangent leaf, in the place of the arrays; no less than the resolution of the
+            largest entry.
+        """
+        eps = ULPS * self.resolution
+        found = []
+        for draw in range(DRAWS):
+            rng = generator(seed, "noise", draw)
+
+            def moved(x: Any, rng: np.random.Generator = rng) -> np.ndarray:
+                return np.asarray(x) * (1 + eps * rng.choice([-1.0, 1.0], np.shape(x)))
+
+            operands = ([x if kinked else moved(x) for x in active], passive, [moved(x) for x in u])
+            y, g = self.run(self._both, *self._wide(*operands))[1]
+            found.append([_distance(a, b) for a, b in zip((*y.floating, *g), (*at.y, *at.g), strict=True)])
+        median = np.median(np.array(found), axis=0)
+        u_size = max((_largest(x) for x in u), default=0.0)
+        sizes = [self.resolution * _largest(x) for x in (*at.y, *at.g)]
+        floors = [max(n, s) for n, s in zip(median, sizes, strict=True)]
+        k = len(at.y)
+        quiet = self.resolution * u_size * 1e-3     # a cotangent that cancels to zero keeps the rounding of its terms
+        return Result(tuple(map(np.asarray, floors[:k])), (), tuple(np.asarray(max(f, quiet)) for f in floors[k:]))
+
+    def _wide(self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]) -> tuple[Arrays, Arrays, Arrays]:
+        """Operands without the rounding to the user's dtypes, which would undo a small perturbation."""
+        if self.twin:
+            return tuple(map(widened, active)), tuple(passive), tuple(map(widened, u))
+        return self.operands(active, passive, u)
+
+
+def _widen(x: Any) -> Any:
+    return widened(x) if jnp.issubdtype(x.dtype, np.inexact) else x
+
+
+def _largest(x: np.ndarray) -> float:
+    finite = np.abs(x)[np.isfinite(x)]
+    return float(finite.max(initial=0.0))
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    with np.errstate(invalid="ignore"):
+        return _largest(np.abs(a - b))
+
+
+def rounded(leaves: Sequence[Leaf], values: Sequence[Any]) -> Numbers:
+    """Numbers rounded to the user's dtypes, as float64: what both stages then see."""
+    return tuple(widened(np.asarray(x).astype(leaf.dtype)) for leaf, x in zip(leaves, values, strict=True))
+
+
+__all__ = ["Outputs", "Pair", "Result", "Stage", "rounded"]
