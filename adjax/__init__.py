@@ -5,6 +5,7 @@
     linear_call                                   a linear map with a spelled adjoint
     adjoint, transpose                            of a linear function
     cotangent_like, contract, sum_leading, like   type a cotangent like its primal
+    certify, assert_adjoint, Certificate          prove a backward rule, or say what is wrong with it
     inner, norm, random_like, zeros_like          the vector space of a pytree
 """
 
@@ -22,5 +23,9 @@ from .adjoint import random_like as random_like
 from .adjoint import sum_leading as sum_leading
 from .adjoint import transpose as transpose
 from .adjoint import zeros_like as zeros_like
+from .certify import AdjointError as AdjointError
+from .certify import Certificate as Certificate
+from .certify import assert_adjoint as assert_adjoint
+from .certify import certify as certify
 from .layers import AffineParams as AffineParams
 from .layers import affine as affine

@@ -6,6 +6,7 @@ is left is what autodiff would see, had nobody written a rule.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 from jax.extend.core import primitives
+
+from .space import is_inexact
 
 RULES = (primitives.custom_jvp_call_p, primitives.custom_vjp_call_p)
 CALLS = (primitives.closed_call_p, primitives.jit_p)
@@ -98,27 +101,28 @@ def narrowest(f: Callable[..., Any], *args: Any) -> float:
     return max(found)
 
 
-def withheld(f: Callable[..., Any], *args: Any) -> list[tuple[str, Callable[..., Any]]]:
-    """Variants of `f`, each with the derivative through one equation withheld, as by `lax.stop_gradient`.
+def withheld(f: Callable[..., Any], *args: Any) -> tuple[list[str], Callable[..., Any]]:
+    """`f` with the derivative through one of its equations withheld, as by `lax.stop_gradient`.
 
     Returns:
-        Pairs of the equation's primitive and the variant, a function of the same arguments, for each equation with a
-        floating result; equations inside loops and branches stay whole.
+        The primitives of the equations, in order, and a function `g(index, *args)`: `f(*args)`, but to autodiff the
+        results of equation `index` are constants. The index may be traced. Equations inside loops and branches stay
+        whole.
+
+    >>> names, g = withheld(lambda x: x * jnp.sin(x), 2.0)
+    >>> names, jax.grad(lambda x: g(0, x))(2.0) == jnp.sin(2.0)
+    (['sin', 'mul'], Array(True, dtype=bool))
     """
     closed, tree = _equations(f, args)
     opened = _opened(closed)
-    named = [e.primitive.name for e in _flat(opened)]
 
-    def variant(index: int) -> Callable[..., Any]:
-        def stopped(*args: Any) -> Any:
-            count = iter(range(len(named)))
-            consts = getattr(opened, "consts", ())
-            out = _evaluate(getattr(opened, "jaxpr", opened), consts, jax.tree.leaves(args), count, index)
-            return jax.tree.unflatten(tree, out)
+    def stopped(index: Any, *args: Any) -> Any:
+        count = itertools.count()
+        out = _evaluate(getattr(opened, "jaxpr", opened), getattr(opened, "consts", ()), jax.tree.leaves(args),
+                        count, index)
+        return jax.tree.unflatten(tree, out)
 
-        return stopped
-
-    return [(name, variant(i)) for i, name in enumerate(named)]
+    return [e.primitive.name for e in _flat(opened)], stopped
 
 
 def _flat(closed: Any) -> Iterator[Any]:
@@ -130,7 +134,7 @@ def _flat(closed: Any) -> Iterator[Any]:
             yield equation
 
 
-def _evaluate(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], count: Iterator[int], stop: int) -> list[Any]:
+def _evaluate(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], count: Iterator[int], stop: Any) -> list[Any]:
     """Runs the equations one by one; results of equation number `stop` are constants to autodiff."""
     values: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
 
@@ -144,8 +148,8 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], count: Ite
             out = _evaluate(getattr(body, "jaxpr", body), getattr(body, "consts", ()), operands, count, stop)
         else:
             out = _run(jaxpr, equation, read)
-            if next(count) == stop:
-                out = list(map(jax.lax.stop_gradient, out))
+            kept = next(count) != stop
+            out = [jnp.where(kept, y, jax.lax.stop_gradient(y)) if is_inexact(y) else y for y in out]
         values.update(zip(equation.outvars, out, strict=True))
     return [read(v) for v in jaxpr.outvars]
 

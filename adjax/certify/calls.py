@@ -11,10 +11,10 @@ import numpy as np
 
 from .certificate import Residual, Verdict
 from .diagnosis import diagnose
-from .judge import Prover, Record
-from .oracles import forward_program
-from .plain import pairing, reason, reverse
-from .probes import Numbers, dense, jittered, zeros
+from .judge import Prover, Record, compare
+from .oracles import pushforward
+from .plain import pairing, pull, reason, reverse
+from .probes import Numbers, dense, jittered
 from .stage import rounded
 from .subject import Arrays
 
@@ -30,7 +30,7 @@ def subsets(prover: Prover, record: Record) -> None:
     for chosen in _some_subsets(len(s.active)):
         names = ", ".join(s.active[i].name for i in chosen)
         try:
-            got = stage.run(jax.jit(_partial_vjp(stage.form, chosen)), *operands)
+            got = stage.run(stage.compiled(f"subset {chosen}", _partial_vjp(stage.form, chosen)), *operands)
         except Exception as error:
             record.holds(False, names, f"jax.vjp with respect to {names} alone fails: {reason(error)}")
             continue
@@ -57,8 +57,8 @@ def _partial_vjp(form: Callable[..., Any], chosen: Sequence[int]) -> Callable[..
             full = dict(enumerate(active)) | dict(zip(chosen, some, strict=True))
             return form(tuple(full[i] for i in range(len(active))), passive).floating
 
-        _, back = jax.vjp(of_chosen, *(active[i] for i in chosen))
-        return tuple(back(tuple(u)))
+        y, back = jax.vjp(of_chosen, *(active[i] for i in chosen))
+        return pull(back, y, u)
 
     return vjp
 
@@ -68,12 +68,12 @@ def _outputs_alone(prover: Prover, record: Record) -> None:
     s, stage = prover.subject, prover.sharp
     for j, output in enumerate(s.outputs):
         def alone(active: Arrays, passive: Arrays, u: Arrays, j: int = j) -> Arrays:
-            _, back = jax.vjp(lambda *x: stage.form(x, passive).floating[j], *active)
-            return tuple(back(u[j]))
+            y, back = jax.vjp(lambda *z: stage.form(z, passive).floating[j], *active)
+            return pull(lambda u: back(*u), (y,), (u[j],))
 
         u = tuple(x if k == j else 0.0 * x for k, x in enumerate(dense(s.outputs, prover.seed, "alone")))
         want = prover.own(prover.base, prover.passive, u).g
-        got = stage.run(jax.jit(alone), *stage.operands(prover.base, prover.passive, u))
+        got = stage.run(stage.compiled(f"output {j} alone", alone), *stage.operands(prover.base, prover.passive, u))
         for e in record.see(prover.close(s.active, got, want, u)):
             record.blame(e, f"where {output.name} alone is used", diagnose(prover, e))
 
@@ -83,14 +83,15 @@ def forward_mode(prover: Prover, record: Record) -> None:
     s, stage = prover.subject, prover.sharp
     v = dense(s.active, prover.seed, "tangent")
     operands = (stage.cast(s.active, prover.base), prover.passive, stage.cast(s.active, v))
-    program = forward_program(stage.form)
+    program = stage.compiled("jvp", pushforward(stage.form))
+    plain = stage.compiled("plain jvp", pushforward(stage.plain_form))
     try:
         dy = stage.run(program, *operands)
-        want = stage.run(forward_program(stage.plain_form), *operands) if stage.means in ("vjp", "jvp") else None
+        want = stage.run(plain, *operands) if stage.means in ("vjp", "jvp") else None
     except Exception as error:
         record.set(Verdict.UNSUPPORTED, reason(error))
         return
-    if want is not None and prover.trusted:
+    if want is not None:
         for e in record.see(prover.close(s.outputs, dy, want)):
             record.blame(e, "jvp of the function, against the reference", diagnose(prover, e))
     for name, pair in prover.base_pairs.items():
@@ -101,8 +102,8 @@ def forward_mode(prover: Prover, record: Record) -> None:
         size = sum(float(np.sqrt((t**2).sum())) for t in (*terms, *pulled))
         slack = 64 * max(8 * stage.resolution * size, max(prover.floors.values()))
         if abs(left - right) > slack:
-            record.holds(False, "", f"forward and reverse mode disagree: ⟨J v, u⟩ = {left:.6g}, ⟨v, bwd(u)⟩ = {right:.6g}",
-                         "the forward-mode rule is not the transpose of the backward rule")
+            message = f"forward and reverse mode disagree: ⟨J v, u⟩ = {left:.6g}, ⟨v, bwd(u)⟩ = {right:.6g}"
+            record.holds(False, "", message, "the forward-mode rule is not the transpose of the backward rule")
             return
         record.checks += 1
 
@@ -113,17 +114,16 @@ def second_order(prover: Prover, record: Record) -> None:
     u, v = dense(s.outputs, prover.seed, "second"), dense(s.active, prover.seed, "second")
     operands = (*stage.operands(prover.base, prover.passive, u), stage.cast(s.active, v))
     known = None
-    if prover.trusted:
-        for _, compose in COMPOSITIONS[:3]:
-            try:
-                known = stage.run(jax.jit(compose(stage.plain_form)), *operands)
-                break
-            except Exception as error:
-                record.note = f"the reference has no second derivative: {reason(error)}"
+    for name, compose in COMPOSITIONS[:3]:
+        try:
+            known = stage.run(stage.compiled(f"plain {name}", compose(stage.plain_form)), *operands)
+            break
+        except Exception as error:
+            record.note = f"the reference has no second derivative: {reason(error)}"
     unsupported = []
     for name, compose in COMPOSITIONS:
         try:
-            got = stage.run(jax.jit(compose(stage.form)), *operands)
+            got = stage.run(stage.compiled(name, compose(stage.form)), *operands)
         except Exception as error:
             unsupported.append(f"{name}: {reason(error)}")
             continue
@@ -137,8 +137,6 @@ def second_order(prover: Prover, record: Record) -> None:
             known_here, leaves = tuple(known), s.active
         sizes = max(float(np.abs(k).max(initial=0.0)) for k in (*known, *known_here))
         tolerances = [64 * max(64 * stage.resolution * sizes, 8 * max(prover.floors.values()))] * len(leaves)
-        from .judge import compare
-
         for e in record.see(compare(leaves, got, known_here, tolerances, u=u, dtype=prover.sharp_dtype)):
             record.blame(e, f"second derivative, {name}", diagnose(prover, e))
     if len(unsupported) == len(COMPOSITIONS):
@@ -200,9 +198,8 @@ def pure(prover: Prover, record: Record) -> None:
     here, there = (stage.operands(x, prover.passive, u) for x in (prover.base, elsewhere))
     with stage.precision():
         first, second = (_eager(stage.form, here), _eager(stage.form, here))
-        y1, back1 = _pulled(stage.form, here)
-        y2, back2 = _pulled(stage.form, there)
-        apart = [jax.tree.map(np.asarray, back(tuple(map(jax.numpy.asarray, here[2])))) for back in (back1, back2)]
+        y, *backs = _interleaved(stage.form, here, there)
+        apart = [jax.tree.map(np.asarray, pull(back, y, tuple(map(jax.numpy.asarray, here[2])))) for back in backs]
     compiled = prover.own(prover.base, prover.passive, u), prover.own(elsewhere, prover.passive, u)
     claims = (
         (second, first, "two equal calls differ", "the rule is not deterministic"),
@@ -226,9 +223,15 @@ def _pulled(form: Callable[..., Any], operands: tuple[Arrays, Arrays, Arrays]) -
     return jax.vjp(lambda *x: form(x, passive).floating, *map(jax.numpy.asarray, active))
 
 
+def _interleaved(form: Callable[..., Any], here: Any, there: Any) -> tuple[Any, Any, Any]:
+    """Two forward passes, whose backward passes are still to come."""
+    y, back = _pulled(form, here)
+    return y, back, _pulled(form, there)[1]
+
+
 def _eager(form: Callable[..., Any], operands: tuple[Arrays, Arrays, Arrays]) -> tuple[Numbers, Numbers]:
     y, back = _pulled(form, operands)
-    g = back(tuple(map(jax.numpy.asarray, operands[2])))
+    g = pull(back, y, tuple(map(jax.numpy.asarray, operands[2])))
     return tuple(map(np.asarray, y)), tuple(map(np.asarray, g))
 
 
@@ -244,13 +247,12 @@ def residuals(prover: Prover, record: Record) -> list[Residual]:
     held = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in given)
     total = sum(r.bytes for r in kept)
     widest = max(leaf.dtype.itemsize for leaf in s.active)
-    wide = [r for r in kept if r.dtype.startswith(("float", "complex", "bfloat")) and np.dtype(r.dtype).itemsize > widest]
-    for r in wide:
+    for r in (r for r in kept if r.dtype.startswith(("float", "complex")) and np.dtype(r.dtype).itemsize > widest):
         prover.warnings.append(f"{r.name} {r.dtype}{list(r.shape)} is wider than every argument")
     if total > held:
         prover.warnings.append(f"the residuals ({total} bytes) are larger than all arguments together ({held} bytes)")
     record.checks = len(kept) or 1
-    record.note = f"{len(kept)} arrays, {total} bytes; the arguments are {held} bytes"
+    record.note = f"{len(kept)} array{'s' * (len(kept) != 1)}, {total} bytes; the arguments are {held} bytes"
     return kept
 
 
@@ -258,5 +260,3 @@ def _residuals_of(form: Callable[..., Any], active: Arrays, passive: Arrays) -> 
     y, back = jax.vjp(lambda *x: form(x, passive).floating, *active)
     return y, jax.tree.leaves(back)
 
-
-__all__ = ["forward_mode", "pure", "residuals", "second_order", "subsets", "zeros"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -117,7 +117,7 @@ class Certificate:
     @property
     def failures(self) -> tuple[Finding, ...]:
         """The findings that were not waived."""
-        return tuple(f for f in self.findings if f.law not in self.waived and f.context not in self.waived)
+        return tuple(f for f in self.findings if not is_waived(f.law, f.context, self.waived))
 
     @property
     def verdict(self) -> Verdict:
@@ -146,6 +146,12 @@ class Certificate:
         from .report import to_dict
 
         return to_dict(self)
+
+
+def is_waived(law: str, context: str, waived: Sequence[str]) -> bool:
+    """Whether a law, a context, or the kind of context it is ("vmap" of "vmap X") is among those waived."""
+    kind = "vmap" if context.startswith("vmap ") and context not in ("vmap cotangents", "vmap of grad") else context
+    return law in waived or (bool(context) and (context in waived or kind in waived))
 
 
 class AdjointError(AssertionError):

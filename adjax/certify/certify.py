@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +28,7 @@ CONTEXTS = (
     "eager", "jit", "vmap", "vmap cotangents", "vmap of grad", "grad of vmap", "scan", "remat", "shard_map",
     "sharded jit", "explicit sharding",
 )  # fmt: skip
+NEED_ADJOINT = ("points", "sizes", "half precision", "second order", "forward mode")
 Progress = Callable[[str, int, int], None]
 
 
@@ -81,18 +82,44 @@ def certify(
     >>> certificate.ok, certificate.failures[0].diagnosis.split(":")[0]
     (False, 'dx is 5 times the adjoint, n=5 times too large')
     """
+    options = {"reference": reference, "laws": laws, "contexts": contexts, "waive": waive, "argnums": argnums,
+               "domain": domain, "progress": progress}
+    return next(certify_each(f, *args, keys=[key], **options))
+
+
+def certify_each(
+    f: Callable[..., Any],
+    *args: Any,
+    keys: Iterable[Any],
+    reference: Callable[..., Any] | None = None,
+    laws: Sequence[str] | None = None,
+    contexts: Sequence[str] | None = None,
+    waive: str | Sequence[str] = (),
+    argnums: int | Sequence[int] | None = None,
+    domain: Any = None,
+    progress: Progress | None = None,
+) -> Iterator[Certificate]:
+    """`certify` with one key after the other; everything is compiled once. Arguments as there."""
     started = time.perf_counter()
     waived = (waive,) if isinstance(waive, str) else tuple(waive)
     chosen = _chosen("law", laws, LAWS)
-    _chosen("law or context to waive", [w for w in waived if not w.startswith("vmap ")], (*LAWS, *CONTEXTS))
-    wanted = None if contexts is None else _chosen("context", [c.split(" ")[0] if c.startswith("vmap ") and c not in
-                                                               CONTEXTS else c for c in contexts], CONTEXTS)
-    prover = Prover(subject(f, args, reference, argnums), seed_of(key), Domain(domain))
-    trial = Trial(prover, chosen, waived, progress or (lambda what, done, total: None))
-    trial.laws()
-    if trial.runs:
-        trial.contexts(contexts, wanted)
-    return trial.certificate(time.perf_counter() - started)
+    _chosen("law or context to waive", [_kind(w) for w in waived], (*LAWS, *CONTEXTS))
+    given = (contexts,) if isinstance(contexts, str) else contexts
+    if given is not None:
+        _chosen("context", [_kind(c) for c in given], CONTEXTS)
+    prover = Prover(subject(f, args, reference, argnums), 0, Domain(domain))
+    for key in keys:
+        trial = Trial(prover.reseeded(seed_of(key)), chosen, waived, progress or (lambda what, done, total: None))
+        trial.laws()
+        if trial.runs:
+            trial.contexts(given)
+        yield trial.certificate(time.perf_counter() - started)
+        started = time.perf_counter()
+
+
+def _kind(context: str) -> str:
+    """The name in `CONTEXTS`: "vmap X" is a "vmap"."""
+    return "vmap" if context.startswith("vmap ") and context not in CONTEXTS else context
 
 
 def assert_adjoint(f: Callable[..., Any], *args: Any, **options: Any) -> None:
@@ -138,6 +165,8 @@ class Trial:
     def laws(self) -> None:
         """Everything that was asked for, in the order of `LAWS`; the laws that others rest on are always judged."""
         p = self.prover
+        if not p.sharp.means:
+            raise BadInput(f"certify: the reference of {p.subject.name} cannot be differentiated: {p.sharp.why}")
         said = p.user.works(p.user.rule, *p.user.given())
         if not said:
             p.prepare()
@@ -152,7 +181,7 @@ class Trial:
         ):  # fmt: skip
             if law in self.chosen:
                 record = self.begin(law)
-                if law in ("points", "sizes", "half precision") and not p.trusted:
+                if law in NEED_ADJOINT and not p.trusted:
                     record.set(Verdict.SKIPPED, "not judged: the rule is not the adjoint at the given point")
                 else:
                     check(p, record)
@@ -163,20 +192,18 @@ class Trial:
     def _linear_and_adjoint(self) -> None:
         p = self.prover
         linear(p, self.begin("linear"))
-        if p.sharp.means:
-            self.opinions, p.trusted = adjoint(p, self.begin("adjoint"))
+        self.opinions, p.trusted = adjoint(p, self.begin("adjoint"))
         p.trusted &= not any(r.findings for r in self.records if r.law == "forward")
 
-    def contexts(self, given: Sequence[str] | None, wanted: tuple[str, ...] | None) -> None:
-        """Each context in turn."""
+    def contexts(self, given: Sequence[str] | None) -> None:
+        """Each context in turn: all, or those asked for."""
         every = contexts_of(self.prover)
-        names = [n for n in every if wanted is None or n in (given or ()) or n in wanted
-                 or ("vmap" in wanted and n not in CONTEXTS and n.startswith("vmap "))]
+        names = [n for n in every if given is None or n in given or (_kind(n) == "vmap" and "vmap" in given)]
         self.total = len(self.records) + len(names)
         for name in names:
             self.progress(name, len(self.records), self.total)
             record = examine(self.prover, name, every[name])
-            if wanted is not None and record.verdict is Verdict.UNSUPPORTED:
+            if given is not None and record.verdict is Verdict.UNSUPPORTED:
                 record.findings.append(Finding("context", "", name, f"asked for, and not supported: {record.note}"))
                 record.verdict = None
             self.records.append(record)

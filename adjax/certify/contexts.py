@@ -16,7 +16,7 @@ import numpy as np
 from .certificate import Verdict
 from .diagnosis import diagnose
 from .judge import Prover, Record
-from .plain import reason, reverse
+from .plain import pull, reason, reverse
 from .probes import Numbers, dense, jittered
 from .subject import Arrays, Leaf
 
@@ -56,17 +56,19 @@ def stacked(several: Sequence[Numbers]) -> Numbers:
 
 
 def judge(
-    prover: Prover, record: Record, got: tuple[Sequence[Any], Sequence[Any]], want: tuple[Numbers, Numbers], b: Batch | None
+    prover: Prover,
+    record: Record,
+    got: tuple[Sequence[Any], Sequence[Any]],
+    want: tuple[Numbers, Numbers],
+    b: Batch | None = None,
 ) -> None:
     """Outputs and cotangents found in a context against those expected."""
     s = prover.subject
-    for law, leaves, found, expected in (("forward", s.outputs, got[0], want[0]), ("adjoint", s.active, got[1], want[1])):
+    for law, leaves, found, expected in zip(("forward", "adjoint"), (s.outputs, s.active), got, want, strict=True):
         record.law = law
-        u = None if law == "forward" else tuple(np.zeros(y.shape) for y in s.outputs)
         for e in record.see(prover.close(leaves, found, expected)):
             also = _also(b, leaves.index(e.leaf), e.want) if b and law == "adjoint" else {}
-            record.blame(e, f"under {record.context}", diagnose(prover, e, also=also) if also else
-                         diagnose(prover, e))
+            record.blame(e, f"under {record.context}", diagnose(prover, e, also=also))
     record.law = "context"
 
 
@@ -99,18 +101,19 @@ def eager(prover: Prover, record: Record) -> None:
     active, passive, cts = stage.operands(prover.base, prover.passive, u)
     with stage.precision():
         y, back = jax.vjp(lambda *x: stage.form(x, passive).floating, *map(jnp.asarray, active))
-        g = back(tuple(map(jnp.asarray, cts)))
+        g = pull(back, y, tuple(map(jnp.asarray, cts)))
     one = prover.own(prover.base, prover.passive, u)
-    judge(prover, record, (y, g), (one.y, one.g), None)
+    judge(prover, record, (y, g), (one.y, one.g))
 
 
 def jit(prover: Prover, record: Record) -> None:
     """jit outside of grad and inside of it."""
     stage = prover.sharp
     u = dense(prover.subject.outputs, prover.seed, "batch 0")
-    y, g = stage.run(reverse(jax.jit(stage.form)), *stage.operands(prover.base, prover.passive, u))
+    program = stage.compiled("grad of jit", reverse(jax.jit(stage.form)))
+    y, g = stage.run(program, *stage.operands(prover.base, prover.passive, u))
     one = prover.own(prover.base, prover.passive, u)
-    judge(prover, record, (y.floating, g), (one.y, one.g), None)
+    judge(prover, record, (y.floating, g), (one.y, one.g))
 
 
 def vmap_argument(position: int) -> Callable[[Prover, Record], None]:
@@ -138,10 +141,10 @@ def _grad_of_vmap(prover: Prover, record: Record, moving: Sequence[int]) -> None
     def program(a: Arrays, p: Arrays, u: Arrays) -> tuple[Arrays, Arrays]:
         mapped = jax.vmap(lambda x, p: stage.form(x, p).floating, (axes, None))
         y, back = jax.vjp(lambda *x: mapped(x, p), *a)
-        return y, back(tuple(u))
+        return y, pull(back, y, u)
 
     operands = (_cast(prover, active, s.active), prover.passive, _cast(prover, stacked(b.u), s.outputs))
-    got = stage.run(jax.jit(program), *operands)
+    got = stage.run(stage.compiled(f"grad of vmap {axes}", program), *operands)
     want = tuple(np.stack(g) if ax == 0 else np.sum(g, 0) for ax, g in zip(axes, zip(*b.g, strict=True), strict=True))
     judge(prover, record, got, (stacked(b.y), want), b)
 
@@ -153,11 +156,11 @@ def vmap_cotangents(prover: Prover, record: Record) -> None:
 
     def program(a: Arrays, p: Arrays, u: Arrays) -> tuple[Arrays, Arrays]:
         y, back = jax.vjp(lambda *x: stage.form(x, p).floating, *a)
-        return y, jax.vmap(lambda u: back(tuple(u)))(u)
+        return y, jax.vmap(lambda u: pull(back, y, u))(u)
 
     s = prover.subject
     operands = (_cast(prover, prover.base, s.active), prover.passive, _cast(prover, stacked(b.u), s.outputs))
-    y, g = stage.run(jax.jit(program), *operands)
+    y, g = stage.run(stage.compiled("vmap of cotangents", program), *operands)
     judge(prover, record, (y, g), (b.y[0], stacked(b.g)), b)
 
 
@@ -165,7 +168,7 @@ def vmap_of_grad(prover: Prover, record: Record) -> None:
     """Per-example cotangents, everything batched."""
     s, stage = prover.subject, prover.sharp
     b = batch(prover, tuple(range(100)))
-    program = jax.jit(jax.vmap(reverse(stage.form), (0, None, 0)))
+    program = stage.compiled("vmap of grad", jax.vmap(reverse(stage.form), (0, None, 0)))
     operands = (_cast(prover, stacked(b.active), s.active), prover.passive, _cast(prover, stacked(b.u), s.outputs))
     y, g = stage.run(program, *operands)
     judge(prover, record, (y.floating, g), (stacked(b.y), stacked(b.g)), b)
@@ -189,11 +192,11 @@ def scan(prover: Prover, record: Record) -> None:
             return jax.lax.scan(step, None, [z for m, z in zip(moves, x, strict=True) if m])[1]
 
         y, back = jax.vjp(over, *a)
-        return y, back(tuple(u))
+        return y, pull(back, y, u)
 
     active = tuple(np.stack([a[i] for a in b.active]) if m else prover.base[i] for i, m in enumerate(moves))
     operands = (_cast(prover, active, s.active), prover.passive, _cast(prover, stacked(b.u), s.outputs))
-    got = stage.run(jax.jit(program), *operands)
+    got = stage.run(stage.compiled("scan", program), *operands)
     want = tuple(np.stack(g) if m else np.sum(g, 0) for m, g in zip(moves, zip(*b.g, strict=True), strict=True))
     judge(prover, record, got, (stacked(b.y), want), b)
 
@@ -202,10 +205,10 @@ def remat(prover: Prover, record: Record) -> None:
     """jax.checkpoint: the forward rule runs once more in the backward pass."""
     stage = prover.sharp
     u = dense(prover.subject.outputs, prover.seed, "batch 0")
-    program = jax.jit(reverse(jax.checkpoint(stage.form)))
+    program = stage.compiled("remat", reverse(jax.checkpoint(stage.form)))
     y, g = stage.run(program, *stage.operands(prover.base, prover.passive, u))
     one = prover.own(prover.base, prover.passive, u)
-    judge(prover, record, (y.floating, g), (one.y, one.g), None)
+    judge(prover, record, (y.floating, g), (one.y, one.g))
 
 
 def contexts_of(prover: Prover) -> dict[str, Callable[[Prover, Record], None]]:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from .certificate import Verdict
 from .contexts import batch, judge, stacked
 from .judge import Prover, Record
-from .plain import reason, reverse
+from .plain import pull, reason, reverse
 from .probes import axis_sizes, dense
 from .subject import Arrays, Leaf
 
@@ -28,7 +27,8 @@ def mesh(kind: AxisType) -> jax.sharding.Mesh:
 
 def _enough(record: Record) -> bool:
     if len(jax.devices()) < DEVICES:
-        record.set(Verdict.SKIPPED, f"needs {DEVICES} devices; jax.config.jax_num_cpu_devices simulates them")
+        how = "jax_num_cpu_devices, or --devices on the command line, simulates them"
+        record.set(Verdict.SKIPPED, f"needs {DEVICES} devices: {how}")
         return False
     return True
 
@@ -57,7 +57,7 @@ def _one_example_a_device(prover: Prover, record: Record, shared: tuple[int, ...
             return tuple(y[None] for y in stage.form(here, p).floating)
 
         y, back = jax.vjp(one, *a)
-        return y, tuple(back(tuple(u)))
+        return y, pull(back, y, u)
 
     ups = tuple(split for _ in s.outputs)
     program = jax.shard_map(
@@ -65,7 +65,7 @@ def _one_example_a_device(prover: Prover, record: Record, shared: tuple[int, ...
     )
     active = tuple(np.stack([a[i] for a in b.active]) if m else prover.base[i] for i, m in enumerate(moves))
     operands = (stage.cast(s.active, active), prover.passive, stage.cast(s.outputs, stacked(b.u)))
-    got = stage.run(jax.jit(program), *operands)
+    got = stage.run(stage.compiled(f"shard_map {shared}", program), *operands)
     want = tuple(np.stack(g) if m else np.sum(g, 0) for m, g in zip(moves, zip(*b.g, strict=True), strict=True))
     judge(prover, record, got, (stacked(b.y), want), b)
 
@@ -90,13 +90,13 @@ def sharded_jit(prover: Prover, record: Record) -> None:
     u = dense(s.outputs, prover.seed, "batch 0")
     one = prover.own(prover.base, prover.passive, u)
     axes = mesh(AxisType.Auto)
-    program = jax.jit(reverse(stage.form))
+    program = stage.compiled("sharded", reverse(stage.form))
     for n in _divisible(s.active)[:2]:
         active, passive, cts = stage.operands(prover.base, prover.passive, u)
         with stage.precision():
             operands = (placed(s.active, active, n, axes), placed(s.passive, passive, n, axes), cts)
         y, g = stage.run(program, *operands)
-        judge(prover, record, (y.floating, g), (one.y, one.g), None)
+        judge(prover, record, (y.floating, g), (one.y, one.g))
     if not record.checks:
         record.set(Verdict.SKIPPED, f"no axis is divisible by {DEVICES}")
 
@@ -120,7 +120,7 @@ def explicit_sharding(prover: Prover, record: Record) -> None:
 
     def program(a: Arrays, p: Arrays, u: Arrays) -> tuple[Arrays, Arrays]:
         y, back = jax.vjp(lambda *x: stage.form(x, p).floating, *a)
-        g = back(tuple(jax.sharding.reshard(x, jax.typeof(v).sharding) for x, v in zip(u, y, strict=True)))
+        g = pull(back, y, [jax.sharding.reshard(x, jax.typeof(v).sharding) for x, v in zip(u, y, strict=True)])
         typed[:] = [leaf.name for leaf, x, ct in zip(s.active, a, g, strict=True)
                     if jax.typeof(ct).sharding != jax.typeof(x).sharding]
         return y, g
@@ -136,11 +136,8 @@ def explicit_sharding(prover: Prover, record: Record) -> None:
             except Exception as error:
                 said = f"plain JAX refuses: {reason(error)}"
                 continue
-            y, g = stage.run(jax.jit(program), *operands)
+            y, g = stage.run(stage.compiled(f"explicit {n}", program), *operands)
         record.holds(not typed, ", ".join(typed), "the cotangent is laid out unlike its primal")
-        judge(prover, record, (y, g), (one.y, one.g), None)
+        judge(prover, record, (y, g), (one.y, one.g))
         return
     record.set(Verdict.UNSUPPORTED, said)
-
-
-__all__ = ["explicit_sharding", "jnp", "shard_map", "sharded_jit"]

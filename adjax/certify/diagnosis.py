@@ -50,7 +50,7 @@ def diagnose(
         return f"{told} is not finite at {bad} of {want.size} elements where the adjoint is"
     if not got.any() and want.any():
         return f"{told} is zero where it must not be: a cotangent is dropped"
-    for attempt in (_nonlinear, _entries, _inputs, _pattern, _options, _paths, _precision):
+    for attempt in (_nonlinear, _entries, _inputs, _options, _paths, _precision, _pattern):
         words = attempt(prover, e, linear, at or (prover.base, prover.passive), also or {})
         if words:
             return f"{told} {words}"
@@ -72,29 +72,31 @@ def _nonlinear(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str
     u = e.u if any(np.any(x) for x in e.u) else next(iter(prover.cotangents.values()))
 
     def bwd(c: float) -> np.ndarray:
-        return prover.own(*at, tuple(c * x for x in u)).g[i]
+        return prover.own(at[0], at[1], tuple(c * x for x in u)).g[i]
 
+    return _how(bwd)
+
+
+def _how(bwd: Callable[[float], np.ndarray]) -> str:
+    """What a function of a multiple c of the cotangent does instead of being proportional to c."""
     one, two, minus, zero = bwd(1.0), bwd(2.0), bwd(-1.0), bwd(0.0)
-    size = np.abs(one).max(initial=0.0) or 1.0
-    same = functools.partial(fits, tolerance=1e-7 * size)
-    if zero.any():
-        if same(one, zero) and same(two, zero):
-            return "does not depend on the cotangent: the cotangent is ignored"
-        if same(two - zero, 2 * (one - zero)):
-            return f"has an added constant: bwd(0) = {zero.ravel()[np.argmax(np.abs(zero))]:.6g} at its largest"
-    if same(minus, one):
-        return "is the same for -u: the cotangent is squared" if same(two, 4 * one) else (
-            "is the same for -u: its absolute value is taken" if same(two, 2 * one) else "is the same for -u")
-    if same(two, 4 * one) or same(two, -4 * one) or same(two, 4.0 * np.sign(two) * np.abs(one)):
-        return "grows with the square of the cotangent: the cotangent is squared"
-    if same(two, one):
-        return "is the same for 2u: only the direction or the sign of the cotangent is used"
     big, bigger = bwd(2.0**20), bwd(2.0**22)
-    if fits(big, bigger, 1e-6 * np.abs(big).max(initial=0.0)):
-        return f"does not grow beyond ±{np.abs(big).max():.4g} with the cotangent: it is clipped"
-    if fits(bigger, 4 * big, 1e-5 * np.abs(bigger).max(initial=0.0)) and not same(minus, -one):
-        return "treats positive and negative cotangents differently"
-    return "is not linear in the cotangent"
+    same = functools.partial(fits, tolerance=1e-7 * (np.abs(one).max(initial=0.0) or 1.0))
+    constant = zero.ravel()[np.argmax(np.abs(zero))] if zero.size else 0.0
+    even = same(minus, one)
+    claims = (
+        (zero.any() and same(one, zero) and same(two, zero),
+         "does not depend on the cotangent: the cotangent is ignored"),
+        (zero.any() and same(two - zero, 2 * (one - zero)),
+         f"has an added constant: bwd(0) = {constant:.6g} at its largest"),
+        (even and same(two, 4 * one), "is the same for -u and four times as large for 2u: the cotangent is squared"),
+        (even and same(two, 2 * one), "is the same for -u: the absolute value is taken"),
+        (same(two, 4 * one), "grows with the square of the cotangent: the cotangent is squared"),
+        (same(two, one), "is the same for 2u: only the direction or the sign of the cotangent is used"),
+        (fits(big, bigger, 1e-6 * np.abs(big).max(initial=0.0)),
+         f"does not grow beyond ±{np.abs(big).max(initial=0.0):.4g} with the cotangent: it is clipped"),
+    )  # fmt: skip
+    return next((words for holds, words in claims if holds), "is not linear in the cotangent")
 
 
 def _entries(prover: Prover, e: Error, linear: Any, at: Any, also: Mapping[str, np.ndarray]) -> str:
@@ -119,7 +121,7 @@ def _others(prover: Prover, e: Error, at: Any) -> Iterator[Candidate]:
         return
     if len(prover.subject.active) < 2 or not prover.sharp.means:
         return
-    right = prover.sharp.both(*at, e.u).plain.g
+    right = prover.sharp.both(at[0], at[1], e.u).plain.g
     for leaf, g in zip(prover.subject.active, right, strict=True):
         if leaf != e.leaf and g.size == e.want.size:
             yield f"is the cotangent of {leaf.name}: two arguments are swapped", g.reshape(e.want.shape)
@@ -136,7 +138,7 @@ def _inputs(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:
 
     def candidates() -> Iterator[Candidate]:
         for words, u in altered(prover, e.u):
-            yield words, prover.sharp.both(*at, u).plain.g[i]
+            yield words, prover.sharp.both(at[0], at[1], u).plain.g[i]
 
     return first_fit(e.got, candidates(), 4 * e.tolerance)
 
@@ -177,28 +179,30 @@ def _along_axis(u: Numbers, axis: int) -> Iterator[tuple[str, Numbers]]:
         out[at] = x[at]
         return out
 
+    def spread(x: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(x.sum(axis, keepdims=True), x.shape)
+
     yield f"the cotangent is reversed along axis {axis}", each(lambda x: np.flip(x, axis))
     for k in (-1, 1):
-        yield f"the cotangent is shifted by {k} along axis {axis}", each(lambda x, k=k: np.roll(x, k, axis))
-    yield (f"the cotangent is averaged over axis {axis}",
-           each(lambda x: np.broadcast_to(x.mean(axis, keepdims=True), x.shape)))
-    yield (f"the cotangent is summed over axis {axis}: a sum too many",
-           each(lambda x: np.broadcast_to(x.sum(axis, keepdims=True), x.shape)))
+        roll = functools.partial(np.roll, shift=k, axis=axis)
+        yield f"the cotangent is shifted by {k} along axis {axis}", each(roll)
+    yield f"the cotangent is averaged over axis {axis}", each(lambda x: spread(x) / x.shape[axis])
+    yield f"the cotangent is summed over axis {axis}: a sum too many", each(spread)
     for k, which in ((0, "first"), (-1, "last")):
-        yield f"the {which} element along axis {axis} of the cotangent is used alone", each(lambda x, k=k: only(x, k))
-        yield (f"the {which} element along axis {axis} of the cotangent is missing",
-               each(lambda x, k=k: x - only(x, k)))
+        alone = each(functools.partial(only, k=k))
+        yield f"the {which} element along axis {axis} of the cotangent is used alone", alone
+        rest = every(x - part if ok else x for x, part, ok in zip(u, alone, inside, strict=True))
+        yield f"the {which} element along axis {axis} of the cotangent is missing", rest
 
 
 def _options(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:
     """The reference at other values of its options."""
-    s = prover.subject
-    form_of = s.leaf_form
+    s, stage = prover.subject, prover.sharp
 
     def candidates() -> Iterator[Candidate]:
         for words, fun in other_options(prover):
             try:
-                y, g = prover.sharp.run(jax.jit(reverse(form_of(fun))), *prover.sharp.operands(*at, e.u or ()))
+                y, g = stage.run(stage.compiled(words, reverse(s.leaf_form(fun))), *stage.operands(at[0], at[1], e.u or ()))
             except Exception:                               # an option that this function does not take
                 continue
             leaves = dict(zip((*s.outputs, *s.active), (*y.floating, *g), strict=True))
@@ -256,17 +260,20 @@ def _pattern(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:
 
 def _paths(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:
     """The reference with the derivative through one of its equations withheld."""
-    s = prover.subject
-    if e.u is None or e.leaf not in s.active or prover.sharp.means != "vjp":
+    s, stage = prover.subject, prover.sharp
+    if e.u is None or e.leaf not in s.active or stage.means != "vjp":
         return ""
     i = s.active.index(e.leaf)
-    operands = prover.sharp.operands(*at, e.u)
-    with prover.sharp.precision():
-        variants = withheld(lambda a, p: s.leaf_form(s.reference)(a, p), *operands[:2])
+    operands = stage.operands(at[0], at[1], e.u)
+    if prover.paths is None:
+        with stage.precision():
+            names, form = withheld(s.leaf_form(s.reference), *operands[:2])
+        prover.paths = names, jax.jit(lambda k, a, p, u: reverse(lambda a, p: form(k, a, p))(a, p, u)[1])
+    names, program = prover.paths
 
     def candidates() -> Iterator[Candidate]:
-        for name, form in variants[:EQUATIONS]:
-            _, g = prover.sharp.run(jax.jit(reverse(form)), *operands)
+        for k, name in enumerate(names[:EQUATIONS]):
+            g = stage.run(program, np.int32(k), *operands)
             yield f"lacks a term: the derivative through `{name}` is missing, as if stopped", g[i]
 
     return first_fit(e.got, candidates(), 4 * e.tolerance)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .diagnosis import diagnose
-from .judge import Error, Prover, Record
+from .judge import Prover, Record
 from .oracles import subgradient
 from .plain import reason
 from .probes import Numbers, axis_sizes, dense, generator, points, resized
@@ -72,11 +72,20 @@ def other_sizes(prover: Prover, record: Record) -> None:
             if len(record.findings) > before:
                 return
     if kinks or refused:
-        record.note = f"kinks met at: {', '.join(sorted(kinks))}" if kinks else f"{len(refused)} sizes refused by the primal"
+        met = f"kinks met at: {', '.join(sorted(kinks))}"
+        record.note = met if kinks else f"{len(refused)} sizes refused by the primal"
 
 
 def reshaped(prover: Prover, old: int, new: int, sharp_only: bool = False) -> Prover | str:
     """A prover of the same function where every axis of one size has another, or why the primal does not take it."""
+    key = (old, new, sharp_only)
+    if key not in prover.resized:
+        prover.resized[key] = _reshaped(prover, old, new, sharp_only)
+    found = prover.resized[key]
+    return found if isinstance(found, str) else found.reseeded(prover.seed)
+
+
+def _reshaped(prover: Prover, old: int, new: int, sharp_only: bool) -> Prover | str:
     s = prover.subject
     active = resized(s.active, prover.base, old, new)
     passive = resized(s.passive, prover.passive, old, new)
@@ -142,5 +151,3 @@ def _is_half(leaf: Leaf) -> bool:
 def _rms(x: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.abs(x) ** 2))) if x.size else 1.0
 
-
-__all__ = ["Error", "half_precision", "other_points", "other_sizes"]

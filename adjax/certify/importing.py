@@ -77,9 +77,10 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def raised(error: BaseException) -> str:
-    """An exception in one line: its type, the first line of its message, and where the user's code raised it."""
-    lines = str(error).strip().splitlines()
-    said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    """An exception in one line: its type, the beginning of its message, and where the user's code raised it."""
+    first, _, second = str(error).strip().partition("\n")
+    message = f"{first} {second.partition(chr(10))[0].strip()}".strip() if first.endswith(":") else first
+    said = f"{type(error).__name__}: {message}" if message else type(error).__name__
     if isinstance(error, SyntaxError):
         return said
     frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_the_users(f.filename)]
@@ -87,4 +88,4 @@ def raised(error: BaseException) -> str:
 
 
 def _is_the_users(file: str) -> bool:
-    return not file.startswith((OURS, JAX, "<")) and os.path.basename(os.path.dirname(file)) != "importlib"
+    return file.endswith(".py") and not file.startswith((OURS, JAX)) and Path(file).parent.name != "importlib"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..adjoint.undecorated import equations
-from .certificate import Finding, Row, Verdict
+from .certificate import Finding, Row, Verdict, is_waived
 from .probes import Domain, Numbers, cotangents, widened
 from .stage import Pair, Result, Stage, rounded
 from .subject import Arrays, Leaf, Subject
@@ -103,13 +104,13 @@ class Record:
     findings: list[Finding] = field(default_factory=list)
 
     def see(self, errors: Iterable[Error]) -> list[Error]:
-        """Counts comparisons; returns those that are wrong, the worst of each leaf."""
+        """Counts comparisons; returns those that are wrong, the first of each leaf."""
         wrong: dict[str, Error] = {}
         for e in errors:
             self.checks += 1
             self.worst = max(self.worst, e.ratio)
-            if e.wrong and (e.leaf.name not in wrong or e.ratio > wrong[e.leaf.name].ratio):
-                wrong[e.leaf.name] = e
+            if e.wrong:
+                wrong.setdefault(e.leaf.name, e)
         return list(wrong.values())
 
     def holds(self, truth: bool, argument: str, message: str, diagnosis: str = "") -> None:
@@ -132,7 +133,7 @@ class Record:
     def row(self, waived: Sequence[str] = ()) -> Row:
         """The line of the table."""
         verdict = self.verdict or (Verdict.REFUTED if self.findings else Verdict.PROVEN)
-        if self.findings and (self.law in waived or (self.context and self.context in waived)):
+        if self.findings and all(is_waived(f.law, f.context, waived) for f in self.findings):
             verdict = Verdict.WAIVED
         if verdict is Verdict.PROVEN and not self.checks:
             verdict = Verdict.SKIPPED
@@ -159,14 +160,27 @@ class Prover:
         self.sharp = self.user if self.why_no_twin else self.twin
         self.base = tuple(map(widened, subject.values[0]))
         self.passive = subject.values[1]
+        self.meshes = self._meshes()
+        self.paths: Any = None          # of the diagnosis: the reference with derivatives withheld, once compiled
+        self.resized: dict[Any, Prover | str] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        """Starts afresh: nothing is known of the rule yet."""
         self.warnings: list[str] = []
         self.trusted = False            # whether the adjoint law was found to hold
         self.linear_holds = True        # whether the law of linearity was
-        self.meshes = self._meshes()
         self.cotangents: dict[str, Numbers] = {}
         self.base_pairs: dict[str, Pair] = {}
         self.base_errors: list[tuple[list[Error], list[Error]]] = []
         self.floors: dict[Leaf, float] = {}
+
+    def reseeded(self, seed: int) -> Prover:
+        """The same prover with other probes; what is compiled is shared."""
+        other = copy.copy(self)
+        other.seed = seed
+        other._forget()
+        return other
 
     def _why_no_twin(self) -> str:
         said = self.twin.works(self.twin.rule, *self.twin.given())
@@ -213,7 +227,8 @@ class Prover:
             here.append(max(0.0 if another else measured, self.user.resolution * _largest(wide), scaled))
         k = len(truth.y)
         dtype = ", ".join(dict.fromkeys(str(leaf.dtype) for leaf in self.subject.active))
-        expected, floor = Result(tuple(known[:k]), truth.others, tuple(known[k:])), Result(here[:k], (), here[k:])
+        expected = Result(tuple(known[:k]), truth.others, tuple(known[k:]))
+        floor = Result(tuple(map(np.asarray, here[:k])), (), tuple(map(np.asarray, here[k:])))
         return self._against(pair.rule, expected, floor, NARROW, u, dtype)
 
     def _against(
@@ -245,7 +260,9 @@ class Prover:
         for leaves, floors in ((s.outputs, [n.y for n in noises]), (s.active, [n.g for n in noises])):
             self.floors |= {leaf: max(map(float, seen)) for leaf, *seen in zip(leaves, *floors, strict=True)}
 
-    def tolerances(self, leaves: Sequence[Leaf], want: Sequence[Any], eps: float = 0.0, scale: float = 1.0) -> list[float]:
+    def tolerances(
+        self, leaves: Sequence[Leaf], want: Sequence[Any], eps: float = 0.0, scale: float = 1.0
+    ) -> list[float]:
         """What rounding explains between two of the rule's own results; `scale` is that of the cotangent."""
         eps = max(eps, self.sharp.resolution)
         coarser = eps / self.sharp.resolution

@@ -11,7 +11,7 @@ import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from .diagnosis import diagnose
-from .judge import Error, Prover, Record, compare
+from .judge import Prover, Record, compare
 from .oracles import ORACLES, Opinion, difference_opinions, jvp_opinions, subgradient, transpose_opinions
 from .plain import reason
 from .probes import Numbers, dense

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = DESCRIPTION, EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("function", metavar="FUNCTION", help="MODULE:FUNCTION or FILE.py:FUNCTION")
-    parser.add_argument("specs", metavar="SPEC", nargs="*", help="the arguments, one by one, see below")
+    parser.add_argument("specs", metavar="SPEC", nargs="*", default=[], help="the arguments, one by one, see below")
     parser.add_argument("--reference", metavar="FUNCTION", help="a plain function with the right derivative")
 
     def names(flag: str, field: str, help: str) -> None:

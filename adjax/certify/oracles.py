@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from .judge import SHARP, Error, Prover
-from .plain import reason
+from .plain import pull, reason
 from .probes import Numbers, dense, directions
 from .stage import Stage
 from .subject import Arrays
@@ -26,19 +26,19 @@ STEPS = 8
 NEAR = 1e-6             # the relative step of one-sided differences
 
 
-def forward_program(form: Callable[..., Any]) -> Callable[..., Any]:
+def pushforward(form: Callable[..., Any]) -> Callable[..., Any]:
     """(active, passive, v) -> J v, all floating outputs."""
-    return jax.jit(lambda a, p, v: jax.jvp(lambda *x: form(x, p).floating, tuple(a), tuple(v))[1])
+    return lambda a, p, v: jax.jvp(lambda *x: form(x, p).floating, tuple(a), tuple(v))[1]
 
 
-def transpose_program(form: Callable[..., Any]) -> Callable[..., Any]:
+def transposed_linearization(form: Callable[..., Any]) -> Callable[..., Any]:
     """(active, passive, u) -> the transpose of the linearized function, applied to u."""
 
     def transposed(a: Arrays, p: Arrays, u: Arrays) -> Arrays:
-        _, push = jax.linearize(lambda *x: form(x, p).floating, *a)
-        return tuple(jax.linear_transpose(push, *a)(tuple(u)))
+        y, push = jax.linearize(lambda *x: form(x, p).floating, *a)
+        return pull(jax.linear_transpose(push, *a), y, u)
 
-    return jax.jit(transposed)
+    return transposed
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Opinion:
 def jvp_opinions(prover: Prover, probes: dict[str, tuple[Numbers, Numbers]]) -> list[Opinion]:
     """⟨J v, u⟩ against ⟨v, g⟩, two directions a leaf. `probes`: cotangents u and the rule's g, by name."""
     stage, leaves = prover.sharp, prover.subject.active
-    program = forward_program(stage.plain_form)
+    program = stage.compiled("plain jvp", pushforward(stage.plain_form))
     base = stage.cast(leaves, prover.base)
     if why := stage.works(program, base, prover.passive, base):
         return [Opinion("jvp", i, None, note=why) for i in range(len(leaves))]
@@ -83,18 +83,17 @@ def _inner_product(
     size = np.sqrt(sum(float((t**2).sum()) for t in terms)) + np.sqrt(float((np.abs(v * g) ** 2).sum()))
     floor = prover.floors[prover.subject.active[i]] * float(np.sqrt((np.abs(v) ** 2).sum()))
     tolerance = SHARP * max(4 * prover.sharp.resolution * size, floor)
-    return Opinion(oracle, i, abs(left - right) <= tolerance, abs(left - right) / (size or 1.0), tolerance / (size or 1.0))
+    off, size = abs(left - right), size or 1.0
+    return Opinion(oracle, i, off <= tolerance, off / size, tolerance / size)
 
 
 def transpose_opinions(prover: Prover, probes: dict[str, tuple[Numbers, Numbers]]) -> list[Opinion]:
     """The transpose of the linearized reference, elementwise."""
     stage, leaves = prover.sharp, prover.subject.active
-    program = transpose_program(stage.plain_form)
+    program = stage.compiled("plain transpose", transposed_linearization(stage.plain_form))
     u, g = next(iter(probes.values()))
     operands = stage.operands(prover.base, prover.passive, u)
     try:
-        with stage.precision():
-            program.lower(*operands)
         want = stage.run(program, *operands)
     except Exception as error:
         return [Opinion("transpose", i, None, note=reason(error)) for i in range(len(leaves))]
@@ -165,7 +164,7 @@ def _dot(y: Numbers, u: Numbers) -> float:
 def central(
     prover: Prover, x: Numbers, passive: Arrays, v: Numbers, us: Sequence[Numbers]
 ) -> list[tuple[float, float]]:
-    """d/dt ⟨u, f(x + t v)⟩ at 0 for several u, each with its uncertainty: Ridders' extrapolation of central differences.
+    """d/dt ⟨u, f(x + t v)⟩ at 0 for several u, each with its doubt: central differences, extrapolated (Ridders).
 
     Raises:
         FloatingPointError: the function is not finite on either side of the point: its domain ends here.

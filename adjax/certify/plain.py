@@ -19,8 +19,13 @@ COLUMNS = 4096      # the number of input elements up to which a Jacobian is for
 
 def pairing(a: Sequence[Any], b: Sequence[Any]) -> Any:
     """⟨a, b⟩ = Re Σ a b: the pairing in which `jax.vjp` is the transpose of `jax.jvp`, complex functions included."""
-    terms = [jnp.sum(jnp.real(x * y)) for x, y in zip(a, b, strict=True)]
+    terms = [jnp.sum(jnp.real(x * y.astype(x.dtype))) for x, y in zip(a, b, strict=True)]
     return sum(t.astype(jnp.promote_types(t.dtype, np.float32)) for t in terms)
+
+
+def pull(back: Callable[..., Any], y: Sequence[Any], u: Sequence[Any]) -> Arrays:
+    """The pullback at `u`, in the dtypes that the outputs have: a function may return float32 whatever it is given."""
+    return tuple(back(tuple(x.astype(v.dtype) for x, v in zip(u, y, strict=True))))
 
 
 def reverse(form: Form) -> Vjp:
@@ -32,7 +37,7 @@ def reverse(form: Form) -> Vjp:
             return out.floating, out.others
 
         y, back, others = jax.vjp(floating, *active, has_aux=True)
-        return Outputs(y, others), tuple(back(tuple(u)))
+        return Outputs(y, others), pull(back, y, u)
 
     return vjp
 

@@ -31,6 +31,5 @@ def power(prover: Prover, i: int, opinions: Sequence[Opinion]) -> Power:
         largest = float(magnitude.max(initial=0.0))
         scale = min(scale, e.tolerance / largest if largest > e.tolerance else np.inf)
     blind = int(np.isinf(element).sum())
-    seen_at_all = element[np.isfinite(element)]
-    return Power(leaf.name, float(seen_at_all.max(initial=0.0)) if seen_at_all.size else np.inf, float(scale), blind, size,
-                 agree)
+    worst = float(np.max(element, where=np.isfinite(element), initial=0.0)) if blind < size else np.inf
+    return Power(leaf.name, worst, float(scale), blind, size, agree)

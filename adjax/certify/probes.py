@@ -176,17 +176,15 @@ def _discrete(leaf: Leaf, x: Any) -> Iterator[tuple[str, Any]]:
     if leaf.dtype == np.dtype(bool):
         yield "all True", np.ones(leaf.shape, bool)
         yield "all False", np.zeros(leaf.shape, bool)
-    elif np.issubdtype(leaf.dtype, np.integer) and x.size > 1:
+    elif jnp.issubdtype(leaf.dtype, np.integer) and x.size > 1:
         yield "all equal", np.full(leaf.shape, np.asarray(x).ravel()[0], leaf.dtype)
 
 
 # Shapes
 
-def resized(
-    subject_leaves: Sequence[Leaf], values: Sequence[Any], old: int, new: int
-) -> tuple[Any, ...]:
+def resized(leaves: Sequence[Leaf], values: Sequence[Any], old: int, new: int) -> tuple[Any, ...]:
     """Every axis of size `old` cut or repeated to size `new`; keys and other opaque arrays as they are."""
-    return tuple(_resize(leaf, x, old, new) for leaf, x in zip(subject_leaves, values, strict=True))
+    return tuple(_resize(leaf, x, old, new) for leaf, x in zip(leaves, values, strict=True))
 
 
 def _resize(leaf: Leaf, x: Any, old: int, new: int) -> Any:

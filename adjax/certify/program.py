@@ -99,7 +99,11 @@ def domain(names: list[str], trees: list[Any]) -> dict[str, tuple[float | None, 
 def prove(prover: Prover, function: Any, trees: list[Any], seed: int, settings: dict[str, Any]) -> Certificate:
     """The certificate; whatever the function raises is told in one line."""
     try:
-        return prover(function, *draw(trees, np.random.default_rng(seed)), **settings)
+        args = draw(trees, np.random.default_rng(seed))
+    except MemoryError as error:
+        raise BadInput(f"no memory for the arguments: {error}") from error
+    try:
+        return prover(function, *args, **settings)
     except BadInput as error:
         raise BadInput(str(error).removeprefix("certify: ")) from error
     except Exception as error:

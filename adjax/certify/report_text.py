@@ -123,7 +123,7 @@ def _residuals(certificate: Certificate) -> Lines:
     if not shown:
         return []
     total = words.size(sum(residual.bytes for residual in certificate.residuals))
-    names = [_clipped(residual.name, 40) for residual in shown]
+    names = [_clipped(residual.name, 36) for residual in shown]
     width = max(map(len, names)) + 2
     lines = [
         f"{name:<{width}}{_clipped(words.residual_type(residual), 24):<24} {words.size(residual.bytes):>9}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .certificate import Certificate, Finding, Power, Residual, Row, Verdict
+from .subject import short
 
 MARKS = {
     Verdict.PROVEN: "✓",
@@ -88,7 +89,7 @@ def number(x: float) -> str:
 def share(row: Row) -> str:
     """A row's worst error in units of its tolerance: percents where it is small enough, multiples where it is not."""
     x = row.measured
-    if math.isnan(x):
+    if math.isnan(x) or (x == 0 and not row.checks):
         return ""
     if x > 1:
         return f"{x:.2g} ×" if x < 100 else f"{x:.0e} ×".replace("e+0", "e").replace("e+", "e")
@@ -125,7 +126,7 @@ def oracles(powers: Sequence[Power]) -> str:
 
 def residual_type(residual: Residual) -> str:
     """`f32[16,8]`."""
-    return f"{residual.dtype}[{','.join(map(str, residual.shape))}]"
+    return f"{short(residual.dtype)}[{','.join(map(str, residual.shape))}]"
 
 
 def size(count: int) -> str:

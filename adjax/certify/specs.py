@@ -16,7 +16,7 @@ from .errors import BadInput
 
 GRAMMAR = """\
 f32[8,16]  bf16[4]  f64[]  c64[3]    signed standard normal numbers
-f32[8]>0  f32[4]<1  f32[4]>0<1       numbers between bounds, for the probes too
+f32[8]>0  f32[4]<1  f32[4]>0<1       numbers between bounds; probes too
 i32[8]<16  u8[3]<9  i32[8]>-3<3      integers, from 0 or above the lower bound
 i32[8]                               zeros and ones: indices into any axis
 bool[8]                              half of them True

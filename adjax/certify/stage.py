@@ -19,7 +19,7 @@ import numpy as np
 from ..adjoint.undecorated import narrowest
 from . import plain
 from .probes import Numbers, generator, widened
-from .subject import Arrays, Leaf, Outputs, Subject
+from .subject import Arrays, Leaf, Subject
 
 ULPS = 4.0              # the size of the perturbation that measures the noise floor, in units of the resolution
 DRAWS = 3               # perturbations tried; the median counts, so that one that crosses a kink does not
@@ -56,13 +56,19 @@ class Stage:
 
     def __post_init__(self) -> None:
         s = self.subject
-        self.form = s.leaf_form(s.fun)
-        self.plain_form = s.leaf_form(s.reference)
+        self.form, self.plain_form = (self._in_precision(s.leaf_form(f)) for f in (s.fun, s.reference))
         self.rule = jax.jit(plain.reverse(self.form))
         self.value = jax.jit(self.form)
         self.plain_value = jax.jit(self.plain_form)
         self.means, self.plain_rule, self.why = self._means()
+        self._programs: dict[str, Callable[..., Any]] = {}
         self._both = jax.jit(lambda a, p, u: (self.rule(a, p, u), self.plain_rule(a, p, u)))
+
+    def _in_precision(self, form: plain.Form) -> plain.Form:
+        """Floating arguments that are not differentiated come in the stage's dtypes too."""
+        if not self.twin:
+            return form
+        return lambda active, passive: form(active, [_widest(x) for x in passive])
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Inside, JAX computes in this stage's precision."""
@@ -73,9 +79,15 @@ class Stage:
         narrow = [np.asarray(x).astype(leaf.dtype) for leaf, x in zip(leaves, values, strict=True)]
         return tuple(widened(x) if self.twin else x for x in narrow)
 
-    def operands(self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]) -> tuple[Arrays, Arrays, Arrays]:
+    def operands(
+        self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]
+    ) -> tuple[Arrays, Arrays, Arrays]:
         """The arguments of a program of this stage; cotangents are rounded to the outputs' dtypes."""
         return self.cast(self.subject.active, active), tuple(passive), self.cast(self.subject.outputs, u)
+
+    def compiled(self, label: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`jax.jit(function)`, one for each label: a second run with other probes compiles nothing."""
+        return self._programs.setdefault(label, jax.jit(function))
 
     def run(self, program: Callable[..., Any], *operands: Any) -> Any:
         """Runs a program; floating results come back as float64 NumPy arrays, the others as they are."""
@@ -167,6 +179,12 @@ class Stage:
         return self.operands(active, passive, u)
 
 
+def _widest(x: Any) -> Any:
+    if not jnp.issubdtype(x.dtype, np.inexact):
+        return x
+    return jnp.asarray(x, np.complex128 if jnp.issubdtype(x.dtype, np.complexfloating) else np.float64)
+
+
 def _widen(x: Any) -> Any:
     return widened(x) if jnp.issubdtype(x.dtype, np.inexact) else x
 
@@ -184,6 +202,3 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
 def rounded(leaves: Sequence[Leaf], values: Sequence[Any]) -> Numbers:
     """Numbers rounded to the user's dtypes, as float64: what both stages then see."""
     return tuple(widened(np.asarray(x).astype(leaf.dtype)) for leaf, x in zip(leaves, values, strict=True))
-
-
-__all__ = ["Outputs", "Pair", "Result", "Stage", "rounded"]

@@ -117,45 +117,55 @@ def subject(
         raise BadInput(f"certify: expected a function, got {type(f).__name__}")
     if reference is not None and not callable(reference):
         raise BadInput(f"certify: reference must be a function, got {type(reference).__name__}")
-    name = function_name(f)
-    rule = exposed_rule(f)
-    names = argument_names(f, len(args))
+    name, rule, names = function_name(f), exposed_rule(f), argument_names(f, len(args))
     static = set(rule.nondiff_argnums) if rule is not None and not isinstance(f, functools.partial) else set()
-    chosen = _chosen(argnums, len(args))
-    leaves, tree = jax.tree.flatten(args)
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(args)]
-    active, passive, where = [], [], {}
-    values: tuple[list[Any], list[Any]] = ([], [])
-    for i, (path, value) in enumerate(zip(paths, leaves, strict=True)):
-        position = path[0].idx
-        if position in static or not _is_array(value):
-            continue
-        value = value if isinstance(value, jax.Array) else np.asarray(value)
-        value = _strong(value)
-        label = names[position] + jax.tree_util.keystr(path[1:])
-        leaf = Leaf(label, position, value.shape, value.dtype)
-        is_active = is_inexact(value) and (chosen is None or position in chosen)
-        where[i] = (is_active, len(values[not is_active]))
-        (active if is_active else passive).append(leaf)
-        values[not is_active].append(value)
+    parts = _take_apart(args, names, static, _chosen(argnums, len(args)))
+    active = [leaf for leaf, is_active in zip(parts.leaves, parts.is_active, strict=True) if is_active]
+    passive = [leaf for leaf in parts.leaves if leaf not in active]
     if not active:
         raise BadInput(f"certify: {name} has no floating argument to differentiate, got {_kinds(names, args)}")
-
-    def assemble(a: Sequence[Any], p: Sequence[Any]) -> tuple[Any, ...]:
-        both = (a, p)
-        return tree.unflatten(
-            [both[not where[i][0]][where[i][1]] if i in where else value for i, value in enumerate(leaves)]
-        )
-
+    values = tuple(tuple(v for v, a in zip(parts.values, parts.is_active, strict=True) if a is wanted)
+                   for wanted in (True, False))
     _check_finite(name, active, values[0])
-    options = _options(f, names, args, set(where), paths, static)
+    dynamic = {leaf.position for leaf in parts.leaves}
+    options = {n: x for i, (n, x) in enumerate(zip(names, args, strict=True)) if i not in dynamic}
+    options |= f.keywords if isinstance(f, functools.partial) else {}
     plain = reference if reference is not None else primal(f)
-    ref = reference if reference is not None else undecorated(plain)
     found = Subject(
-        name, f, ref, reference is not None, plain, rule, options, tuple(active), tuple(passive),
-        (tuple(values[0]), tuple(values[1])), tuple(names), (), (), assemble,
+        name, f, reference if reference is not None else undecorated(plain), reference is not None, plain, rule,
+        options, tuple(active), tuple(passive), (values[0], values[1]), tuple(names), (), (), parts.assemble,
     )  # fmt: skip
     return _with_outputs(found)
+
+
+class Parts(NamedTuple):
+    """Arguments taken apart: the arrays among their leaves, and how to put them back."""
+
+    leaves: tuple[Leaf, ...]
+    values: Arrays
+    is_active: tuple[bool, ...]
+    assemble: Callable[[Sequence[Any], Sequence[Any]], tuple[Any, ...]]
+
+
+def _take_apart(args: tuple[Any, ...], names: Sequence[str], static: set[int], chosen: set[int] | None) -> Parts:
+    flat, tree = jax.tree.flatten(args)
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(args)]
+    arrays: dict[int, tuple[Leaf, Any, bool]] = {}
+    for i, (path, value) in enumerate(zip(paths, flat, strict=True)):
+        position = path[0].idx
+        if position not in static and _is_array(value):
+            x = _strong(value)
+            leaf = Leaf(names[position] + jax.tree_util.keystr(path[1:]), position, x.shape, x.dtype)
+            arrays[i] = (leaf, x, is_inexact(x) and (chosen is None or position in chosen))
+
+    def assemble(active: Sequence[Any], passive: Sequence[Any]) -> tuple[Any, ...]:
+        some, rest = iter(active), iter(passive)
+        return tree.unflatten(
+            [value if i not in arrays else next(some if arrays[i][2] else rest) for i, value in enumerate(flat)]
+        )
+
+    leaves, values, is_active = zip(*arrays.values(), strict=True) if arrays else ((), (), ())
+    return Parts(leaves, values, is_active, assemble)
 
 
 def _with_outputs(s: Subject) -> Subject:
@@ -171,12 +181,14 @@ def _with_outputs(s: Subject) -> Subject:
         got = ", ".join(str(y).split(" ")[-1] for y in outputs) or "nothing"
         raise BadInput(f"certify: {s.name} returns no floating array to differentiate, it returns {got}")
     others = tuple(y for y in outputs if y not in floating)
+    _check_defined(s.name, floating, s.leaf_form(s.fun)(*s.values).floating)
     return Subject(**{**s.__dict__, "outputs": floating, "other_outputs": others})
 
 
 def _raised(name: str, error: Exception) -> str:
     """What a function's own error means for certifying it."""
-    said = str(error).strip().split("\n")[0]
+    said = " ".join(str(error).split())
+    said = said if len(said) <= 400 else f"{said[:400]} ..."
     kind = type(error).__name__
     if isinstance(error, (jax.errors.ConcretizationTypeError, jax.errors.NonConcreteBooleanIndexError)):
         return (
@@ -220,16 +232,19 @@ def argument_names(f: Any, count: int) -> list[str]:
     """The parameters' names, or numbers where it has none."""
     inner = f.fun if isinstance(f, (AnyMode, jax.custom_vjp, jax.custom_jvp)) else f
     names: list[str] = []
-    try:
-        parameters = inspect.signature(inner).parameters.values()
-    except (TypeError, ValueError):
-        parameters = ()  # type: ignore[assignment]
-    for p in parameters:
+    for p in _parameters(inner):
         if p.kind is p.VAR_POSITIONAL:
             names += [f"{p.name}[{i}]" for i in range(count - len(names))]
         elif p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD):
             names.append(p.name)
     return [*names, *(f"argument[{i}]" for i in range(len(names), count))][:count]
+
+
+def _parameters(f: Any) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):
+        return []
 
 
 def _chosen(argnums: int | Sequence[int] | None, count: int) -> set[int] | None:
@@ -249,7 +264,8 @@ def _strong(value: Any) -> Any:
     """The array as JAX will see it: without weak type, in a dtype that the current precision has."""
     if isinstance(value, jax.Array):
         return value
-    return np.asarray(value, jax.dtypes.canonicalize_dtype(value.dtype))
+    x = np.asarray(value)
+    return x.astype(jax.dtypes.canonicalize_dtype(x.dtype))
 
 
 def _check_finite(name: str, leaves: Sequence[Leaf], values: Sequence[Any]) -> None:
@@ -263,17 +279,15 @@ def _check_finite(name: str, leaves: Sequence[Leaf], values: Sequence[Any]) -> N
             )
 
 
+def _check_defined(name: str, outputs: Sequence[Leaf], values: Sequence[Any]) -> None:
+    for leaf, value in zip(outputs, values, strict=True):
+        if np.isnan(np.asarray(value).astype(np.complex128)).any():
+            raise BadInput(
+                f"certify: {name} returns NaN at the given point ({leaf}): "
+                "choose a point inside its domain, and give domain= so that no other is visited"
+            )
+
+
 def _kinds(names: Sequence[str], args: Sequence[Any]) -> str:
     kinds = [getattr(x, "dtype", None) or type(x).__name__ for x in args]
     return ", ".join(f"{n}: {k}" for n, k in zip(names, kinds, strict=True)) or "no argument"
-
-
-def _options(
-    f: Any, names: Sequence[str], args: Sequence[Any], arrays: set[int], paths: Sequence[Any], static: set[int]
-) -> dict[str, Any]:
-    """Static arguments and keywords, by name: what a rule could ignore."""
-    dynamic = {paths[i][0].idx for i in arrays}
-    found = {names[i]: x for i, x in enumerate(args) if i in static or i not in dynamic}
-    if isinstance(f, functools.partial):
-        found |= f.keywords
-    return found

@@ -23,7 +23,7 @@ def first_fit(got: np.ndarray, candidates: Iterator[Candidate], tolerance: float
     for words, array in candidates:
         if fits(got, array, max(tolerance, 1e-9 * np.abs(array).max(initial=0.0))):
             off = np.abs(got - array).max(initial=0.0) / (np.abs(array).max(initial=0.0) or 1.0)
-            return f"{words} (to {off:.0e})" if off else f"{words} (exactly)"
+            return f"{words} ({_to(off)})"
     return ""
 
 
@@ -35,29 +35,27 @@ def scale(got: np.ndarray, want: np.ndarray, sizes: Sequence[int], meshes: Mappi
     c = complex(np.sum(got * np.conj(want)) / square)
     if abs(c.imag) > 1e-9 * abs(c) or not fits(got, c * want, max(tol, 1e-9 * np.abs(got).max(initial=0.0))):
         return ""
-    return f"{_factor(c.real, sizes, meshes)} (to {np.abs(got - c * want).max() / np.abs(want).max():.0e})"
+    return f"{_factor(c.real, sizes, meshes)} ({_to(np.abs(got - c * want).max() / np.abs(want).max())})"
+
+
+def _to(off: float) -> str:
+    return f"to {off:.0e}" if off else "exactly"
 
 
 def _factor(c: float, sizes: Sequence[int], meshes: Mapping[str, int]) -> str:
-    def near(x: float) -> bool:
-        return abs(c - x) <= 1e-6 * abs(x)
-
-    if near(-1.0):
-        return "is -1 times the adjoint: the sign is wrong"
+    names: list[tuple[float, str]] = [(-1.0, "is -1 times the adjoint: the sign is wrong")]
     for name, n in meshes.items():
-        if near(n):
-            return f"is {n} times the adjoint, the size of mesh axis {name!r}: a psum too many"
-        if near(1 / n):
-            return f"is 1/{n} of the adjoint, the size of mesh axis {name!r}: a psum is missing, or is a mean"
-    for n in dict.fromkeys(n for n in sizes if n > 1):
-        if near(1 / n):
-            return f"is 1/{n} of the adjoint: the rule averages over an axis (n={n}) where the adjoint sums"
-        if near(n):
-            return f"is {n} times the adjoint, n={n} times too large: a mean's 1/n is missing, or a sum is taken twice"
-    for n in dict.fromkeys(n for n in sizes if n > 2):
-        if near(n / (n - 1)) or near((n - 1) / n):
-            return f"is {c:.6g} times the adjoint: n and n-1 are confused (n={n})"
-    return f"is {c:.6g} times the adjoint"
+        names.append((n, f"is {n} times the adjoint, the size of mesh axis {name!r}: a psum too many"))
+        names.append((1 / n, f"is 1/{n} of the adjoint, the size of mesh axis {name!r}: a psum is missing or is a mean"))
+    larger = list(dict.fromkeys(n for n in sizes if n > 1))
+    for n in larger:
+        names.append((1 / n, f"is 1/{n} of the adjoint: the rule averages over an axis (n={n}) where the adjoint sums"))
+        names.append((n, f"is {n} times the adjoint, n={n} times too large: a mean's 1/n is missing, or a sum is taken "
+                         "twice"))
+    for n in larger:
+        words = f"is {c:.6g} times the adjoint: n and n-1 are confused (n={n})"
+        names += [(x, words) for x in (n / (n - 1), 1 - 1 / n) if n > 2]
+    return next((words for x, words in names if abs(c - x) <= 1e-6 * abs(x)), f"is {c:.6g} times the adjoint")
 
 
 def rearranged(want: np.ndarray) -> Iterator[Candidate]:
@@ -115,7 +113,7 @@ def spread(want: np.ndarray) -> Iterator[Candidate]:
     for axis in range(want.ndim):
         if want.shape[axis] > 1:
             total = np.broadcast_to(want.sum(axis, keepdims=True), want.shape)
-            yield f"is the adjoint summed over axis {axis} and spread over it again: a sum too many", total
+            yield f"sums over axis {axis} of the adjoint and is spread over it again: a sum too many", total
             yield f"is the adjoint averaged over axis {axis}", total / want.shape[axis]
 
 
@@ -151,8 +149,7 @@ def pattern(got: np.ndarray, want: np.ndarray, tolerance: float, small: int) -> 
         others = tuple(a for a in range(want.ndim) if a != axis)
         rows = wrong.any(axis=others) if others else wrong
         if 0 < rows.sum() <= max(1, rows.size // 3) and rows.size > 1:
-            where = np.nonzero(rows)[0].tolist()
-            return f"is wrong at indices {where} of axis {axis} only ({count} of {size} elements)"
+            return f"is wrong at indices {np.nonzero(rows)[0].tolist()} of axis {axis} only ({count} of {size} elements)"
     return ""
 
 

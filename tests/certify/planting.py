@@ -11,7 +11,9 @@ import jax
 import numpy as np
 
 
-def planted(primal: Callable[..., Any], backward: Callable[..., Any], **options: Any) -> Callable[[], Callable[..., Any]]:
+def planted(
+    primal: Callable[..., Any], backward: Callable[..., Any], **options: Any
+) -> Callable[[], Callable[..., Any]]:
     """What makes `primal` with a custom rule; what `Rule.function` wants.
 
     Parameters of `primal` with a default are its static options. The residuals are the other arguments, as a tuple:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -13,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 DTYPES = ("float32", "float64", "bfloat16")
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Rule:
     function: Callable[[], Callable[..., Any]]
     arguments: Callable[[np.random.Generator], tuple[Any, ...]]
     dtypes: tuple[str, ...] = DTYPES
-    options: Mapping[str, Any] = field(default=NO_OPTIONS)
+    options: Mapping[str, Any] = field(default_factory=dict)
     devices: int = 1
 
     def __repr__(self) -> str:

@@ -105,7 +105,7 @@ def shifted(residuals, dY):
 
 def even_kernels_shifted(t, k, stride, dilation):
     _, _, positions = same(t, k, stride, dilation)
-    return k // 2, (k - 1) // 2, positions
+    return k // 2, max(k - 1, 0) // 2, positions
 
 
 def as_for_even_sizes(t, k, stride, dilation):

@@ -132,7 +132,7 @@ VMAP = [
            law="forward", context="vmap X"),
     Mutant("reversal under vmap: the host reverses the batch too",
            planted(lambda x: x[::-1], lambda _, dy: (flipped_on_the_host(dy),)), normal((6,)),
-           law="adjoint", context="vmap x"),
+           law="adjoint", context="vmap cotangents"),
 ]
 
 

@@ -107,7 +107,7 @@ def last_tie_twice(X, Y):
 
 
 def smallest(X, Y):
-    return first(X == X.min(2, keepdims=True)).astype(X.dtype)
+    return first(X.min(2, keepdims=True) == X).astype(X.dtype)
 
 
 def overwritten(window, stride, residuals, dY):
@@ -115,7 +115,7 @@ def overwritten(window, stride, residuals, dY):
     dx = jnp.zeros_like(x)
     for m, at in enumerate(positions(x.shape[1], window, stride)):
         X = x[:, at]
-        hit = first((X == X.max(1, keepdims=True))[:, None])[:, 0]
+        hit = first((X.max(1, keepdims=True) == X)[:, None])[:, 0]
         dx = dx.at[:, at].set(jnp.where(hit, dY[:, m, None], dx[:, at]))
     return (dx,)
 

@@ -25,6 +25,12 @@ def energy(z: Array) -> Array:
     return z.real**2 + z.imag**2
 
 
+def energy_adjoint(residuals: Grads, dy: Array) -> Grads:
+    """dz = 2 z̄ dy."""
+    (z,) = residuals
+    return (lax.complex(2 * z.real * dy, -2 * z.imag * dy),)
+
+
 def cube_forward(z: Array) -> tuple[Array, Array]:
     return z**3, 3 * z * z
 
@@ -37,7 +43,8 @@ def modulus(z: Array) -> Array:
 def modulus_adjoint(residuals: Grads, dy: Array) -> Grads:
     """dz = z̄/y dy."""
     (z,) = residuals
-    return (jnp.conj(z) * (dy / modulus(z)),)
+    g = dy / modulus(z)
+    return (lax.complex(z.real * g, -z.imag * g),)
 
 
 def sesquilinear(z: Array, w: Array) -> Array:
@@ -46,7 +53,7 @@ def sesquilinear(z: Array, w: Array) -> Array:
 
 
 def sesquilinear_adjoint(residuals: Grads, dy: Array) -> Grads:
-    """dw = z̄ dy, dz = conj(dy) conj(w) = conj(w dy) for the real-linear conjugation."""
+    """dw = z̄ dy and dz = conj(w dy): conjugation is its own transpose."""
     z, w = residuals
     g = dy[..., None]
     return jnp.conj(w * g), jnp.conj(z) * g
@@ -83,7 +90,7 @@ RIGHT = [
           planted(product, lambda r, dY: (dY @ r[1].T, r[0].T @ dY)), complexes((4, 3), (3, 2)), REAL),
     Right("complex: cube, holomorphic", ruled(lambda z: z**3, cube_forward, lambda d, dy: (d * dy,)), MATRIX, REAL),
     Right("complex: conjugate", planted(jnp.conj, lambda r, dy: (jnp.conj(dy),)), MATRIX, REAL),
-    Right("complex: squared modulus", planted(energy, lambda r, dy: (2 * jnp.conj(r[0]) * dy,)), MATRIX, REAL),
+    Right("complex: squared modulus", planted(energy, energy_adjoint), MATRIX, REAL),
     Right("complex: smoothed modulus", planted(modulus, modulus_adjoint), MATRIX, REAL),
     Right("complex: inner product", planted(sesquilinear, sesquilinear_adjoint), PAIR, REAL),
     Right("complex: rotation by a real angle", planted(rotated, rotated_adjoint), angle_and_vector, REAL),

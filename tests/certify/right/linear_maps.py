@@ -87,6 +87,8 @@ def cumsum_of_the_rest(residuals: Grads, dy: Array) -> Grads:
 
 def convolution(w: Array, x: Array) -> Array:
     """y_bi = Σ_k w_k x_b,i+k, without padding."""
+    if not len(w):
+        raise ValueError("convolution: the kernel is empty")
     k, m = w.shape[0], x.shape[1] - w.shape[0] + 1
     return sum((w[j] * x[:, j : j + m] for j in range(k)), jnp.zeros((x.shape[0], m), x.dtype))
 
@@ -200,7 +202,7 @@ def embedding_by_one_hot(residuals: Grads, dY: Array) -> Grads:
 def embedding_by_segments(residuals: Grads, dY: Array) -> Grads:
     """Rows sorted by id, then summed segment by segment."""
     table, ids = residuals
-    flat, rows = ids.reshape(-1), wide(dY).reshape(-1, dY.shape[-1])
+    flat, rows = ids.reshape(ids.size), wide(dY).reshape(ids.size, dY.shape[-1])
     order = jnp.argsort(flat)
     dT = jax.ops.segment_sum(rows[order], flat[order], len(table), indices_are_sorted=True)
     return dT.astype(table.dtype), None
@@ -218,8 +220,8 @@ def every_other(x: Array) -> Array:
 
 def every_other_adjoint(residuals: Grads, dy: Array) -> Grads:
     """Zeros are woven in between, and one dropped where the length is odd."""
-    (x,) = residuals
-    woven = jnp.stack([dy, jnp.zeros_like(dy)], -1).reshape(*dy.shape[:-1], -1)
+    (x,), (*rows, m) = residuals, dy.shape
+    woven = jnp.stack([dy, jnp.zeros_like(dy)], -1).reshape(*rows, 2 * m)
     return (woven[..., : x.shape[-1]],)
 
 
