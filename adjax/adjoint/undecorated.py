@@ -34,16 +34,24 @@ def undecorated(f: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def plain(*args: Any) -> Any:
-        closed, tree = _equations(f, args)
-        out = core.jaxpr_as_fun(_opened(closed))(*jax.tree.leaves(args))
-        return jax.tree.unflatten(tree, out)
+        closed, tree, arrays = _equations(f, args)
+        return jax.tree.unflatten(tree, core.jaxpr_as_fun(_opened(closed))(*arrays))
 
     return plain
 
 
-def _equations(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Any]:
-    closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
-    return closed, jax.tree.structure(shape)
+def _equations(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Any, list[Any]]:
+    """The jaxpr of `f`, the structure of its result, and the arrays among its arguments; other values are constants."""
+    leaves, tree = jax.tree.flatten(args)
+    is_array = [isinstance(x, (jax.Array, np.ndarray, np.generic)) for x in leaves]
+
+    def of_arrays(*arrays: Any) -> Any:
+        given = iter(arrays)
+        return f(*tree.unflatten([next(given) if a else x for x, a in zip(leaves, is_array, strict=True)]))
+
+    arrays = [x for x, a in zip(leaves, is_array, strict=True) if a]
+    closed, shape = jax.make_jaxpr(of_arrays, return_shape=True)(*arrays)
+    return closed, jax.tree.structure(shape), arrays
 
 
 def _opened(closed: Any) -> Any:
@@ -107,19 +115,18 @@ def withheld(f: Callable[..., Any], *args: Any) -> tuple[list[str], Callable[...
     Returns:
         The primitives of the equations, in order, and a function `g(index, *args)`: `f(*args)`, but to autodiff the
         results of equation `index` are constants. The index may be traced. Equations inside loops and branches stay
-        whole.
+        whole. The arguments are arrays.
 
-    >>> names, g = withheld(lambda x: x * jnp.sin(x), 2.0)
+    >>> names, g = withheld(lambda x: x * jnp.sin(x), jnp.array(2.0))
     >>> names, jax.grad(lambda x: g(0, x))(2.0) == jnp.sin(2.0)
     (['sin', 'mul'], Array(True, dtype=bool))
     """
-    closed, tree = _equations(f, args)
+    closed, tree, _ = _equations(f, args)
     opened = _opened(closed)
 
     def stopped(index: Any, *args: Any) -> Any:
-        count = itertools.count()
-        out = _evaluate(getattr(opened, "jaxpr", opened), getattr(opened, "consts", ()), jax.tree.leaves(args),
-                        count, index)
+        count, arrays = itertools.count(), jax.tree.leaves(args)
+        out = _evaluate(getattr(opened, "jaxpr", opened), getattr(opened, "consts", ()), arrays, count, index)
         return jax.tree.unflatten(tree, out)
 
     return [e.primitive.name for e in _flat(opened)], stopped

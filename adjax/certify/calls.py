@@ -14,7 +14,7 @@ from .diagnosis import diagnose
 from .judge import Prover, Record, compare
 from .oracles import pushforward
 from .plain import pairing, pull, reason, reverse
-from .probes import Numbers, dense, jittered
+from .probes import Numbers, dense, nearby
 from .stage import rounded
 from .subject import Arrays
 
@@ -191,10 +191,7 @@ def pure(prover: Prover, record: Record) -> None:
     """The same result twice, eagerly and compiled; and two interleaved calls keep their residuals apart."""
     s, stage = prover.subject, prover.sharp
     u = dense(s.outputs, prover.seed, "pure")
-    elsewhere = tuple(
-        prover.domain.hold(leaf, jittered(leaf, x, prover.seed, "pure"))
-        for leaf, x in zip(s.active, prover.base, strict=True)
-    )
+    elsewhere = nearby(s.active, prover.base, prover.seed, "pure", prover.domain)
     here, there = (stage.operands(x, prover.passive, u) for x in (prover.base, elsewhere))
     with stage.precision():
         first, second = (_eager(stage.form, here), _eager(stage.form, here))

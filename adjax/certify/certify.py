@@ -64,7 +64,8 @@ def certify(
         key: an integer or a `jax.random.key`: the seed of all probes.
         argnums: positions of the arguments to differentiate; default all that have floating leaves.
         domain: where `f` is defined: an interval `(low, high)` for all floating arguments, None for no bound, or a dict
-            from argument names to intervals. Points outside are not visited.
+            from argument names to intervals. Points outside are not visited; "given" in place of an interval keeps an
+            argument (a permutation, sorted ids) as it is.
         progress: called with (what, done, total) as the work goes on.
 
     Returns:

@@ -17,7 +17,7 @@ from .certificate import Verdict
 from .diagnosis import diagnose
 from .judge import Prover, Record
 from .plain import pull, reason, reverse
-from .probes import Numbers, dense, jittered
+from .probes import Numbers, dense, nearby
 from .subject import Arrays, Leaf
 
 BATCH = 3
@@ -37,10 +37,9 @@ def batch(prover: Prover, moving: Sequence[int], size: int = BATCH) -> Batch:
     s = prover.subject
     actives, us, ys, gs = [], [], [], []
     for b in range(size):
-        active = tuple(
-            prover.domain.hold(leaf, jittered(leaf, x, prover.seed, b)) if leaf.position in moving and b else x
-            for leaf, x in zip(s.active, prover.base, strict=True)
-        )
+        moved = nearby(s.active, prover.base, prover.seed, b, prover.domain)
+        moves = [bool(b) and leaf.position in moving for leaf in s.active]
+        active = tuple(m if moves[i] else x for i, (m, x) in enumerate(zip(moved, prover.base, strict=True)))
         u = dense(s.outputs, prover.seed, f"batch {b}")
         one = prover.own(active, prover.passive, u)
         actives.append(active)

@@ -50,7 +50,7 @@ def diagnose(
         return f"{told} is not finite at {bad} of {want.size} elements where the adjoint is"
     if not got.any() and want.any():
         return f"{told} is zero where it must not be: a cotangent is dropped"
-    for attempt in (_nonlinear, _entries, _inputs, _options, _paths, _precision, _pattern):
+    for attempt in (_how_it_scales, _entries, _inputs, _options, _paths, _precision, _not_linear, _pattern):
         words = attempt(prover, e, linear, at or (prover.base, prover.passive), also or {})
         if words:
             return f"{told} {words}"
@@ -64,7 +64,7 @@ def _prefix(e: Error) -> str:
 Attempt = Any
 
 
-def _nonlinear(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:
+def _how_it_scales(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:
     """How the rule depends on the cotangent, where it is not linear: constant, squared, absolute, clipped, ignored."""
     if e.u is None or prover.linear_holds:
         return ""
@@ -84,6 +84,10 @@ def _how(bwd: Callable[[float], np.ndarray]) -> str:
     same = functools.partial(fits, tolerance=1e-7 * (np.abs(one).max(initial=0.0) or 1.0))
     constant = zero.ravel()[np.argmax(np.abs(zero))] if zero.size else 0.0
     even = same(minus, one)
+    limit = np.abs(big).max(initial=0.0)
+    tiny, twice = bwd(2.0**-30), bwd(2.0**-29)
+    bounded = fits(big, bigger, 1e-6 * limit)
+    small = tiny.any() and fits(twice, 2 * tiny, 1e-6 * np.abs(twice).max())
     claims = (
         (zero.any() and same(one, zero) and same(two, zero),
          "does not depend on the cotangent: the cotangent is ignored"),
@@ -92,11 +96,14 @@ def _how(bwd: Callable[[float], np.ndarray]) -> str:
         (even and same(two, 4 * one), "is the same for -u and four times as large for 2u: the cotangent is squared"),
         (even and same(two, 2 * one), "is the same for -u: the absolute value is taken"),
         (same(two, 4 * one), "grows with the square of the cotangent: the cotangent is squared"),
-        (same(two, one), "is the same for 2u: only the direction or the sign of the cotangent is used"),
-        (fits(big, bigger, 1e-6 * np.abs(big).max(initial=0.0)),
-         f"does not grow beyond ±{np.abs(big).max(initial=0.0):.4g} with the cotangent: it is clipped"),
+        (bounded and small, f"does not grow beyond ±{limit:.4g} with the cotangent: it is clipped"),
+        (bounded, "does not grow with the cotangent: only its direction or its sign is used"),
     )  # fmt: skip
-    return next((words for holds, words in claims if holds), "is not linear in the cotangent")
+    return next((words for holds, words in claims if holds), "")
+
+
+def _not_linear(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:
+    return "is not linear in the cotangent" if e.u is not None and not prover.linear_holds else ""
 
 
 def _entries(prover: Prover, e: Error, linear: Any, at: Any, also: Mapping[str, np.ndarray]) -> str:
@@ -200,9 +207,13 @@ def _options(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:
     s, stage = prover.subject, prover.sharp
 
     def candidates() -> Iterator[Candidate]:
+        for words, passive in _other_masks(prover, at[1]):
+            g = stage.both(at[0], passive, e.u or ()).plain.g
+            yield words, g[s.active.index(e.leaf)]
         for words, fun in other_options(prover):
             try:
-                y, g = stage.run(stage.compiled(words, reverse(s.leaf_form(fun))), *stage.operands(at[0], at[1], e.u or ()))
+                program = stage.compiled(words, reverse(s.leaf_form(fun)))
+                y, g = stage.run(program, *stage.operands(at[0], at[1], e.u or ()))
             except Exception:                               # an option that this function does not take
                 continue
             leaves = dict(zip((*s.outputs, *s.active), (*y.floating, *g), strict=True))
@@ -211,6 +222,14 @@ def _options(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:
     if e.u is None or e.leaf not in s.active:
         return ""
     return first_fit(e.got, candidates(), 4 * e.tolerance)
+
+
+def _other_masks(prover: Prover, passive: Any) -> Iterator[tuple[str, Any]]:
+    for j, leaf in enumerate(prover.subject.passive):
+        if leaf.dtype == np.dtype(bool):
+            for value in (True, False):
+                words = f"the mask {leaf.name} is ignored: as if it were all {value}"
+                yield words, (*passive[:j], np.full(leaf.shape, value), *passive[j + 1 :])
 
 
 def other_options(prover: Prover) -> Iterator[tuple[str, Callable[..., Any]]]:

@@ -102,18 +102,22 @@ def directions(leaves: Sequence[Leaf], index: int, seed: int, draw: str | int) -
 
 @dataclass(frozen=True)
 class Domain:
-    """Intervals to which arguments are held: one for all, or by name or position."""
+    """Intervals to which arguments are held: one for all, or by name or position; "given": it must not move."""
 
     given: Any = None
 
     def hold(self, leaf: Leaf, x: np.ndarray) -> np.ndarray:
         """The values, moved into the open interval of their leaf."""
         bounds = self._interval(leaf)
-        if bounds is None or np.iscomplexobj(x):
+        if bounds is None or bounds == "given" or np.iscomplexobj(x):
             return x
         low, high = (-np.inf if bounds[0] is None else bounds[0]), (np.inf if bounds[1] is None else bounds[1])
         span = high - low if np.isfinite(high - low) else 1.0
         return np.clip(x, low + 1e-3 * span, high - 1e-3 * span)
+
+    def keeps(self, leaf: Leaf) -> bool:
+        """Whether the values must stay what they are."""
+        return bool(self._interval(leaf) == "given")
 
     def _interval(self, leaf: Leaf) -> Any:
         if not isinstance(self.given, dict):
@@ -126,6 +130,12 @@ def jittered(leaf: Leaf, x: np.ndarray, seed: int, draw: str | int) -> np.ndarra
     """Near-by values of the same signs: each multiplied by a factor around one."""
     rng = generator(seed, leaf.name, "jitter", draw)
     return x * np.exp(0.3 * rng.standard_normal(x.shape))
+
+
+def nearby(leaves: Sequence[Leaf], base: Numbers, seed: int, draw: str | int, domain: Domain) -> Numbers:
+    """A point near by, inside the domain."""
+    moved = [x if domain.keeps(leaf) else jittered(leaf, x, seed, draw) for leaf, x in zip(leaves, base, strict=True)]
+    return tuple(domain.hold(leaf, x) for leaf, x in zip(leaves, moved, strict=True))
 
 
 def _ties(x: np.ndarray) -> np.ndarray:
@@ -156,11 +166,11 @@ def points(
     base = tuple(map(widened, values[0]))
 
     def moved(change: Callable[[np.ndarray], np.ndarray], only: int | None = None) -> Numbers:
-        changed = (change(x) if only in (None, i) else x for i, x in enumerate(base))
+        moves = [only in (None, i) and not domain.keeps(leaf) for i, leaf in enumerate(leaves)]
+        changed = (change(x) if move else x for move, x in zip(moves, base, strict=True))
         return tuple(domain.hold(leaf, np.asarray(x)) for leaf, x in zip(leaves, changed, strict=True))
 
-    nearby = [jittered(leaf, x, seed, 0) for leaf, x in zip(leaves, base, strict=True)]
-    yield "near by", tuple(domain.hold(leaf, x) for leaf, x in zip(leaves, nearby, strict=True)), values[1]
+    yield "near by", nearby(leaves, base, seed, 0, domain), values[1]
     for name, change in POINTS.items():
         yield name, moved(change), values[1]
     if len(base) > 1:
@@ -168,16 +178,22 @@ def points(
             for name in ("saturated (30 times as large)", "tiny (a thousandth)", "tied", "zero"):
                 yield f"{leaf.name} {name}", moved(POINTS[name], i), values[1]
     for j, leaf in enumerate(passive):
-        for name, value in _discrete(leaf, values[1][j]):
-            yield f"{leaf.name} {name}", base, (*values[1][:j], value, *values[1][j + 1 :])
+        if not domain.keeps(leaf):
+            for name, value in _discrete(leaf, values[1][j], seed):
+                yield f"{leaf.name} {name}", base, (*values[1][:j], value, *values[1][j + 1 :])
 
 
-def _discrete(leaf: Leaf, x: Any) -> Iterator[tuple[str, Any]]:
+def _discrete(leaf: Leaf, x: Any, seed: int) -> Iterator[tuple[str, Any]]:
     if leaf.dtype == np.dtype(bool):
         yield "all True", np.ones(leaf.shape, bool)
         yield "all False", np.zeros(leaf.shape, bool)
     elif jnp.issubdtype(leaf.dtype, np.integer) and x.size > 1:
-        yield "all equal", np.full(leaf.shape, np.asarray(x).ravel()[0], leaf.dtype)
+        given = np.asarray(x)
+        yield "all equal", np.full(leaf.shape, given.ravel()[0], leaf.dtype)
+        low, high = min(0, int(given.min())), int(given.max())
+        drawn = generator(seed, leaf.name, "integers").integers(low, high + 1, leaf.shape)
+        yield "drawn anew", drawn.astype(leaf.dtype)
+        yield "zero", np.zeros(leaf.shape, leaf.dtype)
 
 
 # Shapes

@@ -46,7 +46,7 @@ def _factor(c: float, sizes: Sequence[int], meshes: Mapping[str, int]) -> str:
     names: list[tuple[float, str]] = [(-1.0, "is -1 times the adjoint: the sign is wrong")]
     for name, n in meshes.items():
         names.append((n, f"is {n} times the adjoint, the size of mesh axis {name!r}: a psum too many"))
-        names.append((1 / n, f"is 1/{n} of the adjoint, the size of mesh axis {name!r}: a psum is missing or is a mean"))
+        names.append((1 / n, f"is 1/{n} of the adjoint, the size of mesh axis {name!r}: a psum is missing, or a mean"))
     larger = list(dict.fromkeys(n for n in sizes if n > 1))
     for n in larger:
         names.append((1 / n, f"is 1/{n} of the adjoint: the rule averages over an axis (n={n}) where the adjoint sums"))
@@ -113,7 +113,7 @@ def spread(want: np.ndarray) -> Iterator[Candidate]:
     for axis in range(want.ndim):
         if want.shape[axis] > 1:
             total = np.broadcast_to(want.sum(axis, keepdims=True), want.shape)
-            yield f"sums over axis {axis} of the adjoint and is spread over it again: a sum too many", total
+            yield f"sums over axis {axis} once too often: the adjoint's sum, spread over the axis again", total
             yield f"is the adjoint averaged over axis {axis}", total / want.shape[axis]
 
 
@@ -143,13 +143,14 @@ def pattern(got: np.ndarray, want: np.ndarray, tolerance: float, small: int) -> 
     if fits(np.sort_complex(got.ravel()), np.sort_complex(want.ravel()), tolerance):
         return "holds the right entries permuted"
     if 0 < count <= max(small, size // 10) and count < size:
-        where = [list(map(int, i)) for i in np.argwhere(wrong)[:3]]
-        return f"is wrong at {count} of {size} elements, {', '.join(map(str, where))}; the others are right"
+        where = ", ".join(str(list(map(int, i))) for i in np.argwhere(wrong)[:3])
+        return f"is wrong at {count} of {size} elements, {where}; the others are right"
     for axis in range(want.ndim):
         others = tuple(a for a in range(want.ndim) if a != axis)
         rows = wrong.any(axis=others) if others else wrong
         if 0 < rows.sum() <= max(1, rows.size // 3) and rows.size > 1:
-            return f"is wrong at indices {np.nonzero(rows)[0].tolist()} of axis {axis} only ({count} of {size} elements)"
+            where = ", ".join(map(str, np.nonzero(rows)[0]))
+            return f"is wrong at {where} along axis {axis} only ({count} of {size} elements)"
     return ""
 
 

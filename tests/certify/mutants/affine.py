@@ -72,8 +72,8 @@ AXES = [
            affine_with(dW=lambda X, W, dY: X[0].T @ dY[0], db=lambda X, W, dY: dY[0].sum(0)), BATCH, law="adjoint"),
     Mutant("sum of two: dB summed over the batch once too often",
            planted(lambda X, B: jnp.tanh(X) + B,
-                lambda args, dY: ((1 - jnp.tanh(args[0]) ** 2) * dY, jnp.broadcast_to(dY.sum(0), dY.shape))),
-           normal((7, 5), (7, 5)), law="adjoint", diagnosis="summed over axis 0"),
+                   lambda args, dY: ((1 - jnp.tanh(args[0]) ** 2) * dY, jnp.broadcast_to(dY.sum(0), dY.shape))),
+           normal((7, 5), (7, 5)), law="adjoint", diagnosis="sums over axis 0"),
 ]
 
 ELEMENTS = [
@@ -111,11 +111,11 @@ ARGUMENTS = [
            law="adjoint", diagnosis="swapped"),
     Mutant("small value beside a large one",
            planted(lambda x, small: x * jnp.cos(x) + small * x,
-                lambda args, dy: ((jnp.cos(args[0]) - args[0] * jnp.sin(args[0]) + args[1]) * dy, 2 * args[0] * dy)),
+                   lambda args, dy: ((jnp.cos(args[0]) - args[0] * jnp.sin(args[0]) + args[1]) * dy, 2 * args[0] * dy)),
            lambda rng: (rng.standard_normal(6), 1e-6 * rng.standard_normal(6)), law="adjoint", diagnosis="2 times"),
     Mutant("small cotangent beside a large one",
            planted(lambda x, y: 1e3 * jnp.sin(x) + 1e-6 * y,
-                lambda args, dy: (1e3 * jnp.cos(args[0]) * dy, -1e-6 * dy)), normal((6,), (6,)),
+                   lambda args, dy: (1e3 * jnp.cos(args[0]) * dy, -1e-6 * dy)), normal((6,), (6,)),
            law="adjoint", diagnosis="-1 times"),
     Mutant("scale: a row's cotangent averaged over the batch", scaled_with(lambda G: G.mean(0)),
            normal((1, 5), (7, 5)), law="adjoint", diagnosis="averages over"),

@@ -202,7 +202,7 @@ MUTANTS = [
            law="adjoint", diagnosis="mask"),
     Mutant("attention: queries that see nothing get a gradient",
            planted(attention_masked, masked_rule(lambda S, mask: softmax(jnp.where(mask, S, FAR_BELOW)))), masked,
-           law="points"),
+           law="points", diagnosis="is not zero where"),
     Mutant("attention: dbias transposed, square", planted(attention_biased, bias_transposed), BIASED,
            law="adjoint", diagnosis="transposed"),
     Mutant("attention: cotangent of the log-sum-exp dropped", planted(attention_lse, lse_dropped), PLAIN,

@@ -1,4 +1,4 @@
-"""Lookups in a table: repeated, padding, out-of-range and counted ids."""
+"""Lookups in a table: repeated, padding, out-of-range, counted and absent ids."""
 
 from __future__ import annotations
 
@@ -44,6 +44,12 @@ def frequencies(ids: Array) -> Array:
     return (ids[:, None] == ids).sum(1)[:, None]
 
 
+def with_empty_groups(table: Array, ids: Array, dY: Array) -> Array:
+    """The adjoint where an id occurs, and what happens to lie there where none does."""
+    occurs = (jnp.arange(len(table), dtype=ids.dtype)[:, None] == ids).any(1, keepdims=True)
+    return jnp.where(occurs, scattered(table, ids, dY), dY[0])
+
+
 def inverse_permuted(table: Array, ids: Array, dY: Array) -> Array:
     return dY[jnp.argsort(ids)]
 
@@ -76,6 +82,8 @@ MUTANTS = [
            law="adjoint", diagnosis="mask"),
     Mutant("lookup: the padding id learns, absent at the given point", table_rule(scattered, look_up_masked),
            tables([3, 1, 4, 5]), law="points"),
+    Mutant("lookup: rows that no id names learn too", table_rule(with_empty_groups), REPEATED,
+           law="adjoint", diagnosis="mask"),
     Mutant("lookup: ids beyond the end wrap around in the backward rule",
            table_rule(lambda table, ids, dY: scattered(table, ids % len(table), dY), look_up_clipped),
            tables([2, 6, 7, 0, -1, 3]), law="adjoint"),

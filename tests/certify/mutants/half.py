@@ -53,7 +53,7 @@ REDUCED = [
            dtypes=HALF, law="half precision"),
     Mutant("scale: a scalar's cotangent reduced in bfloat16",
            planted(lambda s, X: s * X,
-                lambda args, dY: (running_sum(lambda g: g, (dY * args[1]).ravel()), dY * args[0])),
+                   lambda args, dY: (running_sum(lambda g: g, (dY * args[1]).ravel()), dY * args[0])),
            normal((), (7, 5)), dtypes=HALF, law="half precision"),
     Mutant("centred squares: X and its mean scaled before they are subtracted",
            planted(centred, lambda args, dY: (args[0] * dY - args[0].mean(0) * dY,)), MATRIX, dtypes=HALF,
@@ -63,7 +63,7 @@ REDUCED = [
 ROUNDED = [
     Mutant("product: residuals kept in bfloat16",
            ruled(lambda A, B: A * B, lambda A, B: (A * B, (rounded(A), rounded(B))),
-                  lambda r, dY: (dY * r[1], dY * r[0])), normal((7, 5), (7, 5)), dtypes=REAL,
+                 lambda r, dY: (dY * r[1], dY * r[0])), normal((7, 5), (7, 5)), dtypes=REAL,
            law="adjoint", diagnosis="bfloat16"),
     Mutant("matmul: the residual X kept in bfloat16", matmul_with(lambda X, dY: rounded(X).T @ dY), PRODUCT,
            dtypes=REAL, law="adjoint", diagnosis="bfloat16"),

@@ -41,6 +41,15 @@ def with_derivative(f: Callable[[Array], Array], derivative: Callable[[Array], A
     return g
 
 
+def cube_of_bits() -> Any:
+    """X³, whose residual is kept as the bits of an unsigned integer."""
+
+    def fwd(X: Array) -> Any:
+        return cube(X), lax.bitcast_convert_type(X, f"uint{8 * X.dtype.itemsize}")
+
+    return ruled(cube, fwd, lambda bits, dY: (3 * lax.bitcast_convert_type(bits, dY.dtype) ** 2 * dY,))()
+
+
 halved = with_derivative(lambda g: g, lambda g: jnp.full_like(g, 0.5))
 
 SECOND = [
@@ -48,6 +57,7 @@ SECOND = [
            law="second order", diagnosis="zero"),
     Mutant("cube: one of two residuals under stop_gradient", cube_with(lambda X: 3 * X * lax.stop_gradient(X)), MATRIX,
            law="second order", diagnosis="0.5 times"),
+    Mutant("cube: residual kept as bits", cube_of_bits, MATRIX, law="second order", diagnosis="zero"),
     Mutant("cube: the slope's own rule has the other sign",
            cube_with(with_derivative(lambda X: 3 * X**2, lambda X: -6 * X)), MATRIX,
            law="second order", diagnosis="-1 times"),
@@ -128,7 +138,7 @@ VMAP = [
            law="adjoint", context="vmap X"),
     Mutant("matmul under vmap: the forward rule takes the first X for all",
            ruled(matmul, lambda X, W: (first_only(matmul, 0)(X, W), (X, W)),
-                  lambda args, dY: (dX_of(dY, args[1]), dW_of(args[0], dY))), PRODUCT,
+                 lambda args, dY: (dX_of(dY, args[1]), dW_of(args[0], dY))), PRODUCT,
            law="forward", context="vmap X"),
     Mutant("reversal under vmap: the host reverses the batch too",
            planted(lambda x: x[::-1], lambda _, dy: (flipped_on_the_host(dy),)), normal((6,)),

@@ -175,13 +175,19 @@ ODD = normal((2, 7, 5))
 IMAGES = normal((2, 6, 6, 5))
 
 
+def distinct(rng):
+    """Without ties, nor near ones, in any dtype."""
+    return (rng.permutation(80).reshape(2, 8, 5) / 16 - 2.4,)
+
+
 def negative(rng):
     return (-np.abs(rng.standard_normal((2, 7, 5))) - 0.1,)
 
 
 MUTANTS = [
-    Mutant("max_pool: every tie gets the gradient", planted(max_pool, to_the_maxima(every_tie)), SIGNALS, law="points"),
-    Mutant("max_pool: the last tie gets it twice", planted(max_pool, to_the_maxima(last_tie_twice)), SIGNALS,
+    Mutant("max_pool: every tie gets the gradient", planted(max_pool, to_the_maxima(every_tie)), distinct,
+           law="points"),
+    Mutant("max_pool: the last tie gets it twice", planted(max_pool, to_the_maxima(last_tie_twice)), distinct,
            law="points"),
     Mutant("max_pool: the smallest gets the gradient", planted(max_pool, to_the_maxima(smallest)), SIGNALS,
            law="adjoint"),
@@ -190,9 +196,11 @@ MUTANTS = [
     Mutant("max_pool: the place in the block transposed", planted(max_pool_2d, block_transposed), IMAGES,
            law="adjoint"),
     Mutant("max_pool: padded with zeros in the rule", planted(max_pool_padded, zero_padded), negative, law="adjoint"),
-    Mutant("max_pool: last element of odd sizes lost", planted(max_pool_ceil, last_lost), SIGNALS, law="sizes"),
+    Mutant("max_pool: last element of odd sizes lost", planted(max_pool_ceil, last_lost), distinct, law="sizes",
+           diagnosis="last element"),
     Mutant("sum_pool: averaged", planted(sum_pool, as_average, window=4), SIGNALS, law="adjoint", diagnosis="times"),
-    Mutant("avg_pool: padding counted", planted(avg_pool_padded, padding_counted), normal((2, 16, 3)), law="adjoint"),
+    Mutant("avg_pool: padding counted", planted(avg_pool_padded, padding_counted), normal((2, 16, 3)), law="adjoint",
+           diagnosis="of 96 elements"),
     Mutant("avg_pool: image transposed", planted(avg_pool_2d, image_transposed), IMAGES,
            law="adjoint", diagnosis="transposed"),
     Mutant("avg_pool: not divided", planted(global_avg_pool, not_divided), ODD,

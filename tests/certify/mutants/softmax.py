@@ -114,6 +114,11 @@ def leading(rng):
     return (0.3 * rng.standard_normal((4, 6)) + np.eye(4, 6),)
 
 
+def far_apart(rng):
+    """Half of each row far below the other half."""
+    return (rng.standard_normal((4, 6)) - 30 * (np.arange(6) % 2),)
+
+
 def masked(rng):
     x = rng.standard_normal((4, 6))
     return x, np.arange(24).reshape(4, 6) % 5 > 1
@@ -132,16 +137,17 @@ MUTANTS = [
            ROWS, law="adjoint", diagnosis="times"),
     Mutant("softmax: probabilities clipped at 0.99", planted(softmax, softmax_rule(p=probabilities_clipped)), leading,
            law="points"),
-    Mutant("softmax: wrong for two classes", planted(softmax, two_classes), normal((4, 3)), law="sizes"),
+    Mutant("softmax: wrong for two classes", planted(softmax, two_classes), normal((4, 3)),
+           law="sizes", diagnosis="-1 times"),
     Mutant("softmax: mask ignored", planted(softmax_where, unmasked), masked, law="adjoint", diagnosis="mask"),
     Mutant("log_softmax: no derivative through the logarithm", planted(log_softmax, lambda residuals, dY: (dY,)), ROWS,
-           law="adjoint", diagnosis="derivative through"),
+           law="adjoint", diagnosis="is the output's cotangent"),
     Mutant("log_softmax: the maximum for the log-sum-exp", planted(log_softmax, hard_log_softmax), ROWS, law="adjoint"),
     Mutant("logsumexp: cotangent ignored",
            planted(logsumexp, lambda residuals, dY: (softmax(*residuals),)), ROWS,
            law="linear", diagnosis="cotangent is ignored"),
-    Mutant("entropy: 0 log 0 where a probability underflows", planted(entropy, with_logarithm),
-           normal((4, 6), scale=20.0), law="points", diagnosis="not finite"),
+    Mutant("entropy: 0 log 0 where a probability underflows", planted(entropy, with_logarithm), far_apart,
+           law="points", diagnosis="not finite"),
     Mutant("standardized softmax: 0/0 where all are equal", planted(standardized_softmax, divided_by_spread), ROWS,
            law="points", diagnosis="not finite"),
 ]

@@ -90,8 +90,11 @@ def alternating() -> Any:
 def dropping() -> Any:
     """Drops every second element on average, at random, and doubles the rest: right only in the mean."""
     rng = np.random.default_rng(0)
-    return planted(sine, lambda args, dy: (jnp.cos(args[0]) * dy * jnp.asarray(2 * rng.integers(2, size=dy.shape),
-                                                                               dy.dtype),))()
+
+    def bwd(args: Any, dy: Array) -> Any:
+        return (jnp.cos(args[0]) * dy * jnp.asarray(2 * rng.integers(2, size=dy.shape), dy.dtype),)
+
+    return planted(sine, bwd)()
 
 
 def sine_when(wrong: Callable[[Array], bool]) -> Callable[[], Any]:

@@ -52,7 +52,7 @@ TREES = [
            law="structure", diagnosis="broadcast"),
     Mutant("sum of products: one array for all parameters, right by luck",
            planted(lambda params, X: X @ (params["A"] + params["B"]),
-                lambda args, dY: (args[1].T @ dY, dY @ (args[0]["A"] + args[0]["B"]).T)), weights("A", "B"),
+                   lambda args, dY: (args[1].T @ dY, dY @ (args[0]["A"] + args[0]["B"]).T)), weights("A", "B"),
            law="structure", diagnosis="broadcast"),
     Mutant("mixture: the parameters' cotangents under each other's names",
            mixture_with(lambda dA, dB, dX: ({"A": dB, "B": dA}, dX)), weights("A", "B"),
@@ -83,11 +83,11 @@ TYPES = [
            complexes((6,)), dtypes=REAL, law="structure"),
     Mutant("sine: the forward rule returns float32",
            ruled(sine, lambda x: (jnp.sin(x).astype(jnp.float32), x),
-                  lambda x, dy: (jnp.cos(x) * dy.astype(x.dtype),)), MATRIX, dtypes=("float64", "bfloat16"),
+                 lambda x, dy: (jnp.cos(x) * dy.astype(x.dtype),)), MATRIX, dtypes=("float64", "bfloat16"),
            law="structure"),
     Mutant("mean: the forward rule keeps the summed axis",
            ruled(lambda X: X.mean(0), lambda X: (X.mean(0, keepdims=True), X),
-                  lambda X, dy: (jnp.broadcast_to(dy, X.shape) / X.shape[0],)), MATRIX, law="structure"),
+                 lambda X, dy: (jnp.broadcast_to(dy, X.shape) / X.shape[0],)), MATRIX, law="structure"),
 ]
 
 

@@ -114,7 +114,7 @@ def median_adjoint(residuals: Grads, dy: Array) -> Grads:
 
 def top_two(x: Array) -> tuple[Array, Array]:
     """The two largest and where they are."""
-    return lax.top_k(x, 2)
+    return tuple(lax.top_k(x, 2))
 
 
 def top_two_forward(x: Array) -> tuple[tuple[Array, Array], Grads]:

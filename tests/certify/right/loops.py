@@ -93,6 +93,8 @@ def running_sum(x: Array) -> Array:
 def running_sum_adjoint(residuals: Grads, dy: Array) -> Grads:
     """From the end, in a while_loop: JAX cannot transpose that, so forward mode needs a rule of its own."""
     n = dy.shape[0]
+    if n == 0:
+        return (dy,)
 
     def step(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         i, dx = carry

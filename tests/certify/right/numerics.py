@@ -80,7 +80,7 @@ def variance(x: Array) -> Array:
 def variance_adjoint(residuals: Grads, dy: Array) -> Grads:
     """dx = 2/n (x − μ) dy."""
     x = wide(residuals[0])
-    return ((2 / len(x) * (x - x.mean(0)) * wide(dy)).astype(dy.dtype),)
+    return ((2 / max(len(x), 1) * (x - x.mean(0)) * wide(dy)).astype(dy.dtype),)
 
 
 def in_float32(x: Array) -> Array:
@@ -185,7 +185,7 @@ RIGHT = [
     Right("logit: of both logarithms", planted(logit, lambda r, dy: (dy / (r[0] * (1 - r[0])),)),
           between(0.1, 0.9), REAL, options={"domain": {"p": (0, 1)}}),
     Right("power: a real exponent", ruled(real_power, real_power_forward, real_power_adjoint),
-          positive((4, 3), (4, 3)), REAL, options={"domain": {"x": (0.01, None)}}),
+          positive((4, 3), (4, 3)), REAL, options={"domain": {"x": (0.01, None), "p": (-6, 6)}}),
     Right("log-gamma: by digamma", planted(jax.scipy.special.gammaln, log_gamma_adjoint),
           positive((4, 3)), REAL, options={"domain": (0, None)}),
 ]
