@@ -164,6 +164,6 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], count: Ite
 def _run(jaxpr: Any, equation: Any, read: Callable[[Any], Any]) -> list[Any]:
     """The results of one equation of a jaxpr."""
     variables = list(dict.fromkeys(v for v in equation.invars if not isinstance(v, core.Literal)))
-    alone = jaxpr.replace(constvars=[], invars=variables, outvars=equation.outvars, eqns=[equation], debug_info=None)
+    alone = jaxpr.replace(constvars=[], invars=variables, outvars=equation.outvars, eqns=[equation])
     closed = core.ClosedJaxpr(alone, []) if hasattr(core, "ClosedJaxpr") else alone
     return list(core.jaxpr_as_fun(closed)(*map(read, variables)))

@@ -15,6 +15,7 @@ from .judge import Prover, Record, compare
 from .oracles import ORACLES, Opinion, difference_opinions, jvp_opinions, subgradient, transpose_opinions
 from .plain import reason
 from .probes import Numbers, dense
+from .stage import rounded
 
 
 def structure(prover: Prover, record: Record) -> bool:
@@ -192,7 +193,7 @@ def adjoint(prover: Prover, record: Record) -> tuple[list[Opinion], bool]:
             record.blame(e, "", diagnose(prover, e))
     if kinks:
         record.note = f"a kink at the given point: another subgradient of {kinks[0].leaf.name} than autodiff's"
-    probes = {name: (u, prover.base_pairs[name].rule.g) for name, u in prover.cotangents.items()}
+    probes = {name: (rounded(s.outputs, u), prover.base_pairs[name].rule.g) for name, u in prover.cotangents.items()}
     opinions = [Opinion("vjp", i, not any(e.leaf == leaf for e in wrong)) for i, leaf in enumerate(s.active)]
     for oracle in (jvp_opinions, transpose_opinions, difference_opinions):
         opinions += oracle(prover, probes)

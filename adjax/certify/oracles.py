@@ -119,7 +119,7 @@ def difference_opinions(prover: Prover, probes: dict[str, tuple[Numbers, Numbers
             for (u, g), (slope, doubt) in zip(probes.values(), slopes, strict=True):
                 got = float(np.real(v[i] * g[i]).sum())
                 size = float(np.sqrt((np.abs(v[i] * g[i]) ** 2).sum())) + abs(slope)
-                tolerance = 20 * doubt + 1e-7 * size
+                tolerance = 20 * doubt + max(1e-7, 1e3 * prover.sharp.resolution) * size
                 agrees: bool | None = abs(got - slope) <= tolerance
                 note = ""
                 if not agrees and is_kink(prover, prover.base, prover.passive, v, u, slope):

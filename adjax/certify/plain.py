@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from ..adjoint.space import wide
 from .subject import Arrays, Outputs
 
 Form = Callable[[Sequence[Any], Sequence[Any]], Outputs]
@@ -20,7 +20,7 @@ COLUMNS = 4096      # the number of input elements up to which a Jacobian is for
 def pairing(a: Sequence[Any], b: Sequence[Any]) -> Any:
     """⟨a, b⟩ = Re Σ a b: the pairing in which `jax.vjp` is the transpose of `jax.jvp`, complex functions included."""
     terms = [jnp.sum(jnp.real(x * y.astype(x.dtype))) for x, y in zip(a, b, strict=True)]
-    return sum(t.astype(jnp.promote_types(t.dtype, np.float32)) for t in terms)
+    return sum(t.astype(wide(t.dtype)) for t in terms)
 
 
 def pull(back: Callable[..., Any], y: Sequence[Any], u: Sequence[Any]) -> Arrays:

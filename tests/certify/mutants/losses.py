@@ -125,7 +125,8 @@ def first_for_all(logits, labels, dL):
 def true_class_rounded(logits, labels, dL):
     """p rounded to the logits' dtype before the label is taken off: nothing is left of 1 − p."""
     p = softmax(logits.astype(dL.dtype)).astype(logits.dtype)
-    return (p - one_hot(labels, p)) * dL[:, None].astype(p.dtype)
+    y = one_hot(labels, p)
+    return (p * y.sum(1, keepdims=True) - y) * dL[:, None].astype(p.dtype)
 
 
 def smoothing_ignored(label_smoothing, residuals, dL):

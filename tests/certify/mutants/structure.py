@@ -147,7 +147,8 @@ def moments_bwd(X: Array, cotangents: Any) -> Any:
 
 MOMENTS = [
     Mutant("moments: the forward rule's variance is the unbiased one",
-           ruled(lambda X: (X.mean(0), X.var(0)), moments_fwd, moments_bwd), MATRIX, law="forward"),
+           ruled(lambda X: (X.mean(0), X.var(0)), moments_fwd, moments_bwd), MATRIX,
+           law="forward", diagnosis="n and n-1"),
 ]
 
 MUTANTS = [*TREES, *TYPES, *OUTPUTS, *MOMENTS]

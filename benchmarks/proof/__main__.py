@@ -1,0 +1,130 @@
+"""``python -m benchmarks.proof``: run the planted rules through every checker and print who caught what."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+
+from benchmarks.harness.report import environment, write_json
+from benchmarks.proof.checkers import Checker, checkers, version
+from benchmarks.proof.tables import WIDTH, Trial, dtype_lines, failures, family, filled, record, verbose_line
+from tests.certify.rules import DTYPES, Rule
+
+SCHEMA = 1
+DEVICES = 8
+RULES_PER_CACHE = 32                # JAX keeps every compiled program: without a limit, gigabytes
+LEGEND = """\
+kills: wrong rules refuted; laws, causes: of these, the broken law named, and the mistake, where it has a name.
+alarms: right rules refuted. waived: deliberate departures refuted; only adjax takes their waivers.
+errors: neither verdict; in the tables by family, 1e. torch judges in float64, and real functions only; the others in
+the dtype of the heading, all but adjax in reverse mode alone, which is all that a custom_vjp has."""
+
+
+def prepare() -> None:
+    """JAX as in the tests: eight simulated devices, float64, no implicit promotion. Before JAX looks for devices."""
+    if "JAX_PLATFORMS" not in os.environ:
+        jax.config.update("jax_platforms", "cpu")
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", DEVICES)
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def planted() -> list[Rule]:
+    """All wrong rules and then all right ones. Imported only here: they may make arrays, so `prepare` comes first."""
+    from tests.certify.mutants import MUTANTS
+    from tests.certify.right import RIGHT
+
+    return [*MUTANTS, *RIGHT]
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.proof", description="Judge planted wrong and right rules by adjax and other checkers."
+    )
+    parser.add_argument("--dtype", action="append", choices=DTYPES, help="default: float32; may be repeated")
+    parser.add_argument("--keys", type=_positive, default=1, metavar="N", help="seeds for adjax (default: 1; the bar is 20)")
+    parser.add_argument("--only", default="", metavar="SUBSTRING", help="rules whose name contains this, in any case")
+    parser.add_argument("--family", action="append", metavar="FAMILY", help="rules whose name has this before the colon")
+    parser.add_argument("--contexts", action="store_true", help="certify the right rules in all contexts")
+    parser.add_argument("--verbose", action="store_true", help="say of each rule who was wrong about it")
+    parser.add_argument("--list", action="store_true", help="print the names of the rules and stop")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome to this file")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def choose(rules: Sequence[Rule], only: str, families: Sequence[str] | None) -> list[Rule]:
+    """The rules that were asked for."""
+    return [r for r in rules if only.lower() in r.name.lower() and (not families or family(r) in families)]
+
+
+def conditions(options: argparse.Namespace) -> Iterator[str]:
+    """Versions, and how adjax is asked."""
+    where = environment()
+    taking_part = ("jax", "numpy", "chex", "torch")
+    versions = ", ".join(f"{name} {version(name) or 'not installed'}" for name in taking_part)
+    yield f"python {where['python']}, {versions}, {jax.device_count()} {where['device']} devices"
+    right = "right ones in all" if options.contexts else "right ones in none (--contexts: in all)"
+    keys = "one key" if options.keys == 1 else f"{options.keys} keys"
+    yield (
+        f"adjax: {keys}, every law; wrong rules in no context (contexts=[]), save those that are wrong in one only; "
+        f"{right}"
+    )
+
+
+def judge(rules: Sequence[Rule], dtype: str, asked: Sequence[Checker], verbose: bool) -> list[Trial]:
+    """Every rule by every checker. Says how far it is, in a terminal or rule by rule."""
+    trials = []
+    for i, rule in enumerate(rules, start=1):
+        if not verbose and sys.stderr.isatty():
+            line = f"{dtype} {i}/{len(rules)} {rule.name}"
+            print(f"\r{line[: WIDTH - 1]:{WIDTH - 1}}", end="", file=sys.stderr, flush=True)
+        trials.append(Trial(rule, {checker.name: checker(rule, dtype) for checker in asked}))
+        if verbose:
+            print(verbose_line(trials[-1], asked), flush=True)
+        if i % RULES_PER_CACHE == 0:
+            jax.clear_caches()
+    if not verbose and sys.stderr.isatty():
+        print("\r" + " " * (WIDTH - 1) + "\r", end="", file=sys.stderr, flush=True)
+    return trials
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0, or 1 when adjax missed a wrong rule or refuted a right one, or 2 when there is no such rule."""
+    options = parse(arguments)
+    prepare()
+    dtypes = list(dict.fromkeys(options.dtype or ["float32"]))
+    chosen = choose(planted(), options.only, options.family)
+    if options.list:
+        print(*(rule.name for rule in chosen), sep="\n")
+        return 0
+    groups = {d: [r for r in chosen if d in r.dtypes and r.devices <= jax.device_count()] for d in dtypes}
+    if not any(groups.values()):
+        print("no rule has such a name and dtype; --list prints them all", file=sys.stderr)
+        return 2
+    asked = checkers(options.keys, options.contexts)
+    for paragraph in (*conditions(options), LEGEND):
+        print(filled(paragraph))
+    results = {dtype: judge(rules, dtype, asked, options.verbose) for dtype, rules in groups.items() if rules}
+    for dtype, trials in results.items():
+        print(*dtype_lines(dtype, trials, asked), sep="\n")
+    if options.json:
+        settings = {name: value for name, value in vars(options).items() if name != "json"}
+        tables = [record(dtype, trials, asked) for dtype, trials in results.items()]
+        write_json(options.json, {"schema": SCHEMA, "options": settings, "environment": environment(), "dtypes": tables})
+    return 1 if any(failures(trials, "adjax") for trials in results.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
