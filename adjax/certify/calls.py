@@ -26,14 +26,16 @@ def subsets(prover: Prover, record: Record) -> None:
     s, stage = prover.subject, prover.sharp
     u = dense(s.outputs, prover.seed, "subsets")
     operands = stage.operands(prover.base, prover.passive, u)
-    full = prover.own(prover.base, prover.passive, u).g
+    y, full = prover.own(prover.base, prover.passive, u)[::2]
     for chosen in _some_subsets(len(s.active)):
         names = ", ".join(s.active[i].name for i in chosen)
         try:
-            got = stage.run(stage.compiled(f"subset {chosen}", _partial_vjp(stage.form, chosen)), *operands)
+            value, got = stage.run(stage.compiled(f"subset {chosen}", _partial_vjp(stage.form, chosen)), *operands)
         except Exception as error:
             record.holds(False, names, f"jax.vjp with respect to {names} alone fails: {reason(error)}")
             continue
+        for e in record.see(prover.close(s.outputs, value, y)):
+            record.blame(e, f"where {names} alone is differentiated", diagnose(prover, e))
         leaves = [s.active[i] for i in chosen]
         for e in record.see(prover.close(leaves, got, [full[i] for i in chosen], u)):
             record.blame(e, f"where {names} alone is differentiated", diagnose(prover, e))
@@ -52,13 +54,13 @@ def _some_subsets(n: int) -> list[tuple[int, ...]]:
 
 
 def _partial_vjp(form: Callable[..., Any], chosen: Sequence[int]) -> Callable[..., Any]:
-    def vjp(active: Arrays, passive: Arrays, u: Arrays) -> Arrays:
+    def vjp(active: Arrays, passive: Arrays, u: Arrays) -> tuple[Arrays, Arrays]:
         def of_chosen(*some: Any) -> Arrays:
             full = dict(enumerate(active)) | dict(zip(chosen, some, strict=True))
             return form(tuple(full[i] for i in range(len(active))), passive).floating
 
         y, back = jax.vjp(of_chosen, *(active[i] for i in chosen))
-        return pull(back, y, u)
+        return y, pull(back, y, u)
 
     return vjp
 
@@ -139,10 +141,29 @@ def second_order(prover: Prover, record: Record) -> None:
         tolerances = [64 * max(64 * stage.resolution * sizes, 8 * max(prover.floors.values()))] * len(leaves)
         for e in record.see(compare(leaves, got, known_here, tolerances, u=u, dtype=prover.sharp_dtype)):
             record.blame(e, f"second derivative, {name}", diagnose(prover, e))
+    _by_cotangent(prover, record, operands)
     if len(unsupported) == len(COMPOSITIONS):
         record.set(Verdict.UNSUPPORTED, unsupported[0])
     elif unsupported:
         record.note = f"unsupported: {'; '.join(unsupported)}"
+
+
+def _by_cotangent(prover: Prover, record: Record, operands: tuple[Arrays, Arrays, Arrays, Arrays]) -> None:
+    """The backward rule differentiated with respect to the cotangent gives J v back."""
+    stage = prover.sharp
+    active, passive, _, v = operands
+
+    def twice(a: Arrays, p: Arrays, u: Arrays, v: Arrays) -> Arrays:
+        g, back = jax.vjp(lambda *w: reverse(stage.form)(a, p, w)[1], *u)
+        return pull(back, g, v)
+
+    try:
+        got = stage.run(stage.compiled("by cotangent", twice), *operands)
+        want = stage.run(stage.compiled("plain jvp", pushforward(stage.plain_form)), active, passive, v)
+    except Exception:                                               # one of the modes is not supported, and said so
+        return
+    for e in record.see(prover.close(prover.subject.outputs, got, want)):
+        record.blame(e, "the rule's derivative with respect to the cotangent is not J v", diagnose(prover, e))
 
 
 def _reverse_over_reverse(form: Callable[..., Any]) -> Callable[..., Any]:

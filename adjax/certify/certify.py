@@ -15,8 +15,10 @@ from .contexts import contexts_of, examine
 from .elsewhere import half_precision, other_points, other_sizes
 from .errors import BadInput
 from .judge import Prover, Record
-from .laws import adjoint, forward, linear, structure
+from .laws import adjoint, forward, linear, runs, structure
 from .oracles import Opinion
+from .plain import reason
+from .power import power
 from .probes import Domain, seed_of
 from .subject import subject
 
@@ -27,6 +29,10 @@ LAWS = (
 CONTEXTS = (
     "eager", "jit", "vmap", "vmap cotangents", "vmap of grad", "grad of vmap", "scan", "remat", "shard_map",
     "sharded jit", "explicit sharding",
+)  # fmt: skip
+LATER: tuple[tuple[str, Callable[[Prover, Record], None]], ...] = (
+    ("points", other_points), ("sizes", other_sizes), ("subsets", subsets), ("second order", second_order),
+    ("forward mode", forward_mode), ("pure", pure), ("half precision", half_precision),
 )  # fmt: skip
 NEED_ADJOINT = ("points", "sizes", "half precision", "second order", "forward mode")
 Progress = Callable[[str, int, int], None]
@@ -168,33 +174,44 @@ class Trial:
         p = self.prover
         if not p.sharp.means:
             raise BadInput(f"certify: the reference of {p.subject.name} cannot be differentiated: {p.sharp.why}")
-        said = p.user.works(p.user.rule, *p.user.given())
-        if not said:
-            p.prepare()
-        self.runs = structure(p, self.begin("structure"))
+        record = self.begin("structure")
+        try:
+            self.runs = runs(p, record)
+            if self.runs:
+                p.prepare()
+                structure(p, record)
+        except Exception as error:
+            self.runs = False
+            record.holds(False, "", f"{p.subject.name} raises at the given point: {reason(error)}")
         if not self.runs:
             return
-        forward(p, self.begin("forward"))
-        self._linear_and_adjoint()
-        for law, check in (
-            ("points", other_points), ("sizes", other_sizes), ("subsets", subsets), ("second order", second_order),
-            ("forward mode", forward_mode), ("pure", pure), ("half precision", half_precision),
-        ):  # fmt: skip
+        self._try("forward", forward)
+        self._try("linear", linear)
+        self._try("adjoint", self._adjoint)
+        for law, check in LATER:
             if law in self.chosen:
-                record = self.begin(law)
                 if law in NEED_ADJOINT and not p.trusted:
-                    record.set(Verdict.SKIPPED, "not judged: the rule is not the adjoint at the given point")
+                    self.begin(law).set(Verdict.SKIPPED, "not judged: the rule is not the adjoint at the given point")
                 else:
-                    check(p, record)
+                    self._try(law, check)
         if "residuals" in self.chosen:
-            self.residuals = residuals(p, self.begin("residuals"))
+            self._try("residuals", self._residuals)
         self.records = [r for r in self.records if r.law in self.chosen]
 
-    def _linear_and_adjoint(self) -> None:
-        p = self.prover
-        linear(p, self.begin("linear"))
-        self.opinions, p.trusted = adjoint(p, self.begin("adjoint"))
-        p.trusted &= not any(r.findings for r in self.records if r.law == "forward")
+    def _try(self, law: str, check: Callable[[Prover, Record], Any]) -> None:
+        """Checks a law; what the function raises meanwhile is a finding."""
+        record = self.begin(law)
+        try:
+            check(self.prover, record)
+        except Exception as error:
+            record.holds(False, "", f"{self.prover.subject.name} raises while this law is checked: {reason(error)}")
+
+    def _adjoint(self, prover: Prover, record: Record) -> None:
+        self.opinions, held = adjoint(prover, record)
+        prover.trusted = held and not any(r.findings for r in self.records if r.law == "forward")
+
+    def _residuals(self, prover: Prover, record: Record) -> None:
+        self.residuals = residuals(prover, record)
 
     def contexts(self, given: Sequence[str] | None) -> None:
         """Each context in turn: all, or those asked for."""
@@ -229,7 +246,5 @@ class Trial:
 
     def _powers(self) -> list[Power]:
         """The smallest relative errors that the sharper stage would have seen at the given point."""
-        from .power import power
-
         p = self.prover
         return [power(p, i, [o for o in self.opinions if o.leaf == i]) for i in range(len(p.subject.active))]

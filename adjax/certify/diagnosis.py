@@ -53,7 +53,7 @@ def diagnose(
     for attempt in (_how_it_scales, _entries, _inputs, _options, _paths, _precision, _not_linear, _pattern):
         words = attempt(prover, e, linear, at or (prover.base, prover.passive), also or {})
         if words:
-            return f"{told} {words}"
+            return f"{told} {words if e.u is not None else words.replace('the adjoint', 'the right value')}"
     return ""
 
 
@@ -145,7 +145,10 @@ def _inputs(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:
 
     def candidates() -> Iterator[Candidate]:
         for words, u in altered(prover, e.u):
-            yield words, prover.sharp.both(at[0], at[1], u).plain.g[i]
+            yield words, prover.sharp.unrounded(at[0], at[1], u).plain.g[i]
+        if np.iscomplexobj(e.want):
+            conjugated = prover.sharp.both(at[0], at[1], tuple(map(np.conj, e.u))).plain.g[i]
+            yield "is the adjoint with its matrix conjugated: the conjugate transpose", np.conj(conjugated)
 
     return first_fit(e.got, candidates(), 4 * e.tolerance)
 
@@ -161,6 +164,8 @@ def altered(prover: Prover, u: Numbers) -> Iterator[tuple[str, Numbers]]:
             yield f"the cotangent of {name} has the wrong sign", every(-x if k == j else x for k, x in enumerate(u))
         if len({x.shape for x in u}) == 1:
             yield "the cotangents of the outputs are swapped", every(u[::-1])
+            for j, name in enumerate(names):
+                yield f"the cotangent of {name} is used for every output", every(u[j] for _ in u)
     yield "the cotangent is ignored: ones are used", every(map(np.ones_like, u))
     if all(x.size for x in u):
         yield "the first element of the cotangent is used for all", every(np.full_like(x, x.ravel()[0]) for x in u)

@@ -97,7 +97,8 @@ def _reshaped(prover: Prover, old: int, new: int, sharp_only: bool) -> Prover | 
         return reason(error)
     if len(out.floating) != len(s.outputs):
         return "it returns other outputs"
-    return prover.at(resized_subject(s, narrow, passive, out), sharp_only)
+    found = prover.at(resized_subject(s, narrow, passive, out), sharp_only)
+    return found if found.sharp.means else f"its reference cannot be differentiated: {found.sharp.why}"
 
 
 def resized_subject(s: Subject, active: Arrays, passive: Arrays, out: Outputs) -> Subject:

@@ -18,17 +18,16 @@ from .probes import Numbers, dense
 from .stage import rounded
 
 
-def structure(prover: Prover, record: Record) -> bool:
-    """The rule runs, and returns a cotangent of its primal's shape and dtype for every leaf.
-
-    Returns:
-        Whether the rule can be differentiated in reverse at all.
-    """
-    s = prover.subject
+def runs(prover: Prover, record: Record) -> bool:
+    """Whether the rule can be differentiated in reverse at all."""
     said = prover.user.works(prover.user.rule, *prover.user.given())
-    record.holds(not said, "", f"jax.vjp of {s.name} fails: {said}", "the backward rule is refused by JAX")
-    if said:
-        return False
+    record.holds(not said, "", f"jax.vjp of {prover.subject.name} fails: {said}", "the rule is refused by JAX")
+    return not said
+
+
+def structure(prover: Prover, record: Record) -> None:
+    """The rule returns a cotangent of its primal's shape and dtype for every leaf."""
+    s = prover.subject
     _, g = jax.eval_shape(prover.user.rule, *prover.user.given())
     for leaf, ct in zip(s.active, g, strict=True):
         record.holds((ct.shape, ct.dtype) == (leaf.shape, leaf.dtype), leaf.name,
@@ -37,7 +36,6 @@ def structure(prover: Prover, record: Record) -> bool:
         _raw_rule(prover, record)
     else:
         record.note = "no rule is exposed: what JAX made of it is judged"
-    return True
 
 
 def _raw_rule(prover: Prover, record: Record) -> None:

@@ -84,7 +84,7 @@ def _by_column(column: Callable[[Sequence[Any]], Any], active: Sequence[Any]) ->
             e[i] = jnp.zeros(x.size, x.dtype).at[k].set(1).reshape(x.shape)
             return column(e).astype(x.dtype)
 
-        found.append(jax.lax.map(entry, jnp.arange(x.size)).reshape(x.shape))
+        found.append(jax.lax.map(entry, jnp.arange(x.size)).reshape(x.shape) if x.size else x)
     return tuple(found)
 
 

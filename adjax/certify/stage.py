@@ -96,7 +96,14 @@ class Stage:
 
     def both(self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]) -> Pair:
         """The rule beside the reference at a point."""
-        (y, g), (y0, g0) = self.run(self._both, *self.operands(active, passive, u))
+        return self._pair(*self.operands(active, passive, u))
+
+    def unrounded(self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]) -> Pair:
+        """The same for operands that are no numbers of the user's dtypes: a mean, a perturbed point."""
+        return self._pair(*self._wide(active, passive, u))
+
+    def _pair(self, *operands: Arrays) -> Pair:
+        (y, g), (y0, g0) = self.run(self._both, *operands)
         return Pair(Result(y.floating, y.others, g), Result(y0.floating, y0.others, g0))
 
     def own(self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]) -> Result:
@@ -161,9 +168,8 @@ class Stage:
             def moved(x: Any, rng: np.random.Generator = rng) -> np.ndarray:
                 return np.asarray(x) * (1 + eps * rng.choice([-1.0, 1.0], np.shape(x)))
 
-            operands = ([x if kinked else moved(x) for x in active], passive, [moved(x) for x in u])
-            y, g = self.run(self._both, *self._wide(*operands))[1]
-            found.append([_distance(a, b) for a, b in zip((*y.floating, *g), (*at.y, *at.g), strict=True)])
+            near = self.unrounded([x if kinked else moved(x) for x in active], passive, [moved(x) for x in u]).plain
+            found.append([_distance(a, b) for a, b in zip((*near.y, *near.g), (*at.y, *at.g), strict=True)])
         median = np.median(np.array(found), axis=0)
         u_size = max((_largest(x) for x in u), default=0.0)
         sizes = [self.resolution * _largest(x) for x in (*at.y, *at.g)]

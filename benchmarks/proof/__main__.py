@@ -17,12 +17,15 @@ from tests.certify.rules import DTYPES, Rule
 
 SCHEMA = 1
 DEVICES = 8
+LIBRARIES = ("jax", "numpy", "chex", "torch")
 RULES_PER_CACHE = 32                # JAX keeps every compiled program: without a limit, gigabytes
-LEGEND = """\
-kills: wrong rules refuted; laws, causes: of these, the broken law named, and the mistake, where it has a name.
-alarms: right rules refuted. waived: deliberate departures refuted; only adjax takes their waivers.
-errors: neither verdict; in the tables by family, 1e. torch judges in float64, and real functions only; the others in
-the dtype of the heading, all but adjax in reverse mode alone, which is all that a custom_vjp has."""
+LEGEND = (
+    "kills: wrong rules refuted; laws, causes: the broken law named; the mistake named, of those that have a name",
+    "alarms: right rules refuted; waived: deliberate departures refuted, of whose waivers adjax alone is told",
+    "errors: neither refuted nor passed, but broken down; 3 1e is three refuted, one error",
+    "torch judges in float64, and real functions alone; all but adjax judge reverse mode alone, for custom_vjp has no "
+    "other",
+)
 
 
 def prepare() -> None:
@@ -45,16 +48,17 @@ def planted() -> list[Rule]:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.proof", description="Judge planted wrong and right rules by adjax and other checkers."
+        prog="python -m benchmarks.proof", description="Judge planted wrong and right rules by adjax and by others."
     )
-    parser.add_argument("--dtype", action="append", choices=DTYPES, help="default: float32; may be repeated")
-    parser.add_argument("--keys", type=_positive, default=1, metavar="N", help="seeds for adjax (default: 1; the bar is 20)")
-    parser.add_argument("--only", default="", metavar="SUBSTRING", help="rules whose name contains this, in any case")
-    parser.add_argument("--family", action="append", metavar="FAMILY", help="rules whose name has this before the colon")
-    parser.add_argument("--contexts", action="store_true", help="certify the right rules in all contexts")
-    parser.add_argument("--verbose", action="store_true", help="say of each rule who was wrong about it")
-    parser.add_argument("--list", action="store_true", help="print the names of the rules and stop")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every outcome to this file")
+    add = parser.add_argument
+    add("--dtype", action="append", choices=DTYPES, help="default: float32; may be repeated")
+    add("--keys", type=_positive, default=1, metavar="N", help="seeds for adjax (default: 1; the bar is 20)")
+    add("--only", default="", metavar="SUBSTRING", help="rules whose name contains this, in either case")
+    add("--family", action="append", metavar="NAME", help="rules with this before the colon; may be repeated")
+    add("--contexts", action="store_true", help="certify the right rules in all contexts")
+    add("--verbose", action="store_true", help="say of each rule who is wrong about it")
+    add("--list", action="store_true", help="print the names of the rules and stop")
+    add("--json", type=Path, metavar="FILE", help="write every outcome to this file")
     return parser.parse_args(arguments)
 
 
@@ -72,8 +76,7 @@ def choose(rules: Sequence[Rule], only: str, families: Sequence[str] | None) -> 
 def conditions(options: argparse.Namespace) -> Iterator[str]:
     """Versions, and how adjax is asked."""
     where = environment()
-    taking_part = ("jax", "numpy", "chex", "torch")
-    versions = ", ".join(f"{name} {version(name) or 'not installed'}" for name in taking_part)
+    versions = ", ".join(f"{name} {version(name) or 'not installed'}" for name in LIBRARIES)
     yield f"python {where['python']}, {versions}, {jax.device_count()} {where['device']} devices"
     right = "right ones in all" if options.contexts else "right ones in none (--contexts: in all)"
     keys = "one key" if options.keys == 1 else f"{options.keys} keys"
@@ -114,15 +117,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("no rule has such a name and dtype; --list prints them all", file=sys.stderr)
         return 2
     asked = checkers(options.keys, options.contexts)
-    for paragraph in (*conditions(options), LEGEND):
+    for paragraph in (*conditions(options), *LEGEND):
         print(filled(paragraph))
     results = {dtype: judge(rules, dtype, asked, options.verbose) for dtype, rules in groups.items() if rules}
     for dtype, trials in results.items():
         print(*dtype_lines(dtype, trials, asked), sep="\n")
     if options.json:
         settings = {name: value for name, value in vars(options).items() if name != "json"}
+        where = environment() | {"checkers": {name: version(name) for name in LIBRARIES}}
         tables = [record(dtype, trials, asked) for dtype, trials in results.items()]
-        write_json(options.json, {"schema": SCHEMA, "options": settings, "environment": environment(), "dtypes": tables})
+        write_json(options.json, {"schema": SCHEMA, "options": settings, "environment": where, "dtypes": tables})
     return 1 if any(failures(trials, "adjax") for trials in results.values()) else 0
 
 

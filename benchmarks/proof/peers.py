@@ -32,14 +32,17 @@ class NotPorted(Exception):
 
 
 def floating(f: Callable[..., Any], args: Any) -> tuple[Form, Values]:
-    """`f` from its floating leaves to its floating results, and these leaves. All others stay as they are."""
+    """`f` from its floating leaves to its floating results, and these leaves. All others stay as they are.
+
+    The rule meets JAX arrays alone, though some checkers hand over NumPy's: the copy is for the cotangents' sake.
+    """
     leaves, tree = jax.tree.flatten(args)
     places = [i for i, x in enumerate(leaves) if _is_floating(x)]
 
     def form(*values: Any) -> tuple[Array, ...]:
         new = dict(zip(places, map(jnp.asarray, values), strict=True))
         results = f(*tree.unflatten([new.get(i, x) for i, x in enumerate(leaves)]))
-        return tuple(y for y in jax.tree.leaves(results) if _is_floating(y))
+        return tuple(jnp.copy(y) for y in jax.tree.leaves(results) if _is_floating(y))
 
     return form, [leaves[i] for i in places]
 

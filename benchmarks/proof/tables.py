@@ -41,7 +41,7 @@ def family(rule: Rule) -> str:
 
 @dataclass(frozen=True)
 class Count:
-    """`hits` among the `of` rules that a checker judged, and `errors` beside them."""
+    """`hits` among the `of` rules that a checker was asked about, `errors` included."""
 
     hits: int
     of: int
@@ -50,19 +50,17 @@ class Count:
     def __str__(self) -> str:
         return f"{self.hits}/{self.of}" if self.of else "–"
 
-    def within(self, rules: int) -> str:
-        """The hits alone where all rules were judged; errors as 2e."""
-        if self.of + self.errors == 0:
+    def among(self, rules: int) -> str:
+        """The hits alone where the checker was asked about all rules; errors as 2e."""
+        if not self.of:
             return "–"
-        hits = str(self.hits) if self.of + self.errors == rules else f"{self.hits}/{self.of + self.errors}"
-        return f"{hits} {self.errors}e" if self.errors else hits
+        return (str(self.hits) if self.of == rules else str(self)) + (f" {self.errors}e" if self.errors else "")
 
 
 def refuted(trials: Sequence[Trial], checker: str) -> Count:
-    """How many of the rules that it judged were refuted."""
+    """How many of the rules it was asked about the checker refuted."""
     found = [t.outcomes[checker].found for t in trials]
-    hits, passed = found.count(Found.REFUTED), found.count(Found.PASSED)
-    return Count(hits, hits + passed, found.count(Found.ERROR))
+    return Count(found.count(Found.REFUTED), len(found) - found.count(Found.ABSENT), found.count(Found.ERROR))
 
 
 def summary(trials: Sequence[Trial], checker: str) -> dict[str, Count | int | float]:
@@ -83,13 +81,13 @@ def summary(trials: Sequence[Trial], checker: str) -> dict[str, Count | int | fl
 
 def _named(wrong: Sequence[Trial], checker: str, what: str) -> Count:
     told = [getattr(t.outcomes[checker], what) for t in wrong]
-    return Count(told.count(True), len(told) - told.count(None))
+    return Count(told.count(True), len(told) if any(t is not None for t in told) else 0)
 
 
 def summary_lines(trials: Sequence[Trial], checkers: Sequence[Checker]) -> list[str]:
     """One line a checker."""
     rows = {c.name: summary(trials, c.name) for c in checkers if not c.missing}
-    body = [[name, *(f"{x:.0f}" if isinstance(x, float) else str(x) for x in row.values())] for name, row in rows.items()]
+    body = [[name, *(str(round(x) if isinstance(x, float) else x) for x in row.values())] for name, row in rows.items()]
     lines = plain_lines(["", *next(iter(rows.values()))], body)
     return lines + [f"{c.name}: {c.missing}" for c in checkers if c.missing]
 
@@ -101,7 +99,7 @@ def family_lines(trials: Sequence[Trial], checkers: Sequence[Checker], heading: 
     groups = {f: [t for t in trials if t.family == f] for f in families} | {"total": trials}
     body = [
         [textwrap.shorten(name, FAMILY_WIDTH, placeholder=" …"), str(len(group)),
-         *(refuted(group, c.name).within(len(group)) for c in asked)]
+         *(refuted(group, c.name).among(len(group)) for c in asked)]
         for name, group in groups.items()
     ]  # fmt: skip
     return plain_lines([heading, "of", *(c.short for c in asked)], body)

@@ -58,16 +58,22 @@ def assert_departs(f: Any, *args: Any, waive: tuple[str, ...], **options: Any) -
 
 # JAX's own
 
-def splash_attention(mask: np.ndarray, **options: Any) -> tuple[Any, Array]:
-    """The reference attention of the kernel, which runs anywhere, and its mask.
+def splash_attention(**options: Any) -> Any:
+    """The causal reference attention of the kernel, which runs anywhere: `O = attend(q, k, v, sinks)`.
 
     Both of its passes are in float32, and the backward pass makes probabilities of exp(z - lse), which lose digits
-    where scores are large: it is proven for small ones.
+    where scores are large: it is proven for small ones. Every query sees a key. (To one that sees none, the forward
+    pass gives the mean of all values, and the backward pass the derivative of their sum.)
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel
-    return functools.partial(kernel.attention_reference_custom, **options), jnp.asarray(mask)
+
+    def attend(q: Array, k: Array, v: Array, sinks: Array | None = None) -> Array:
+        visible = jnp.tri(len(q), len(k), dtype=bool)
+        return kernel.attention_reference_custom(visible, q, k, v, None, sinks, **options)
+
+    return attend
 
 
 SMALL = {"domain": (-2.0, 2.0)}
@@ -75,15 +81,13 @@ SMALL = {"domain": (-2.0, 2.0)}
 
 @pytest.mark.parametrize("custom_type", ["flash", "vanilla"])
 def test_splash_attention_reference(custom_type: str, rng: np.random.Generator) -> None:
-    attend, mask = splash_attention(np.tril(np.ones((6, 7), bool), 1), custom_type=custom_type)
     q, k, v = (normal(rng, n, 4, dtype=F32) for n in (6, 7, 7))
-    assert_proven(attend, mask, q, k, v, None, **SMALL, **SHORT)
+    assert_proven(splash_attention(custom_type=custom_type), q, k, v, **SMALL, **SHORT)
 
 
 def test_splash_attention_soft_cap_and_sinks(rng: np.random.Generator) -> None:
-    attend, mask = splash_attention(np.ones((6, 7), bool), attn_logits_soft_cap=3.0)
     q, k, v, sinks = (normal(rng, *shape, dtype=F32) for shape in ((6, 4), (7, 4), (7, 4), ()))
-    assert_proven(attend, mask, q, k, v, None, sinks, **SMALL, **SHORT)
+    assert_proven(splash_attention(attn_logits_soft_cap=3.0), q, k, v, sinks, **SMALL, **SHORT)
 
 
 def test_odeint(rng: np.random.Generator) -> None:
