@@ -191,7 +191,7 @@ class Trial:
         for law, check in LATER:
             if law in self.chosen:
                 if law in NEED_ADJOINT and not p.trusted:
-                    self.begin(law).set(Verdict.SKIPPED, "not judged: the rule is not the adjoint at the given point")
+                    self.begin(law).set(Verdict.SKIPPED, "not judged: it is not the adjoint as it is")
                 else:
                     self._try(law, check)
         if "residuals" in self.chosen:

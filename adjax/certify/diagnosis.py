@@ -50,7 +50,7 @@ def diagnose(
         return f"{told} is not finite at {bad} of {want.size} elements where the adjoint is"
     if not got.any() and want.any():
         return f"{told} is zero where it must not be: a cotangent is dropped"
-    for attempt in (_how_it_scales, _entries, _inputs, _options, _paths, _precision, _not_linear, _pattern):
+    for attempt in (_how_it_scales, _entries, _inputs, _options, _paths, _as_it_came, _precision, _not_linear, _pattern):
         words = attempt(prover, e, linear, at or (prover.base, prover.passive), also or {})
         if words:
             return f"{told} {words if e.u is not None else words.replace('the adjoint', 'the right value')}"
@@ -301,6 +301,11 @@ def _paths(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:
             yield f"lacks a term: the derivative through `{name}` is missing, as if stopped", g[i]
 
     return first_fit(e.got, candidates(), 4 * e.tolerance)
+
+
+def _as_it_came(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:
+    same = (x for x in e.u or () if x.shape == e.got.shape)
+    return first_fit(e.got, (("is the output's cotangent as it came", x) for x in same), 4 * e.tolerance)
 
 
 def _precision(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str:

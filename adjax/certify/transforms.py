@@ -120,13 +120,12 @@ def spread(want: np.ndarray) -> Iterator[Candidate]:
 def reductions(u: Sequence[np.ndarray], shape: tuple[int, ...]) -> Iterator[Candidate]:
     """Sums and means of an output's cotangent over axes that leave the shape of the argument."""
     for x in u:
-        for k in range(x.ndim + 1):
+        for k in range(1, x.ndim + 1):
             for axes in itertools.combinations(range(x.ndim), k):
                 if tuple(n for a, n in enumerate(x.shape) if a not in axes) == shape:
                     where = ", ".join(map(str, axes))
-                    words = f"sums over axis {where} of the output's cotangent" if axes else "is the output's cotangent"
-                    yield f"{words}, which is the wrong one", x.sum(axes)
-                    if axes and x.size:
+                    yield f"sums over axis {where} of the output's cotangent, the wrong one", x.sum(axes)
+                    if x.size:
                         yield f"averages over axis {where} of the output's cotangent, the wrong one", x.mean(axes)
 
 
