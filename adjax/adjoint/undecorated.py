@@ -74,7 +74,8 @@ def _opened_param(value: Any) -> Any:
     if _is_jaxpr(value):
         return _opened(value)
     if isinstance(value, tuple) and any(map(_is_jaxpr, value)):
-        return tuple(_opened_param(v) for v in value)
+        opened = (_opened_param(v) for v in value)
+        return type(value)(*opened) if hasattr(value, "_fields") else tuple(opened)
     return value
 
 

@@ -18,7 +18,7 @@ from .stage import Pair, Result, Stage, rounded
 from .subject import Arrays, Leaf, Subject
 
 SHARP = 64.0        # how many noise floors the twin may be off: reorderings of sums stay far below
-NARROW = 16.0       # the same in the user's dtype, whose noise floor is measured against the twin
+HALF = 16.0         # the same in half precision, whose noise floor is measured against the twin
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,7 @@ class Prover:
         self.meshes = self._meshes()
         self.paths: Any = None          # of the diagnosis: the reference with derivatives withheld, once compiled
         self.resized: dict[Any, Prover | str] = {}
+        self.typical = [0.0] * len(subject.active)
         self._forget()
 
     def _forget(self) -> None:
@@ -198,7 +199,9 @@ class Prover:
 
     def at(self, subject: Subject, sharp_only: bool = False) -> Prover:
         """The same function at arguments of other shapes."""
-        return Prover(subject, self.seed, self.domain, sharp_only)
+        other = Prover(subject, self.seed, self.domain, sharp_only)
+        other.typical = self.typical
+        return other
 
     def errors(
         self, active: Sequence[Any], passive: Arrays, u: Numbers, kinked: bool = False
@@ -206,7 +209,7 @@ class Prover:
         """Errors of the outputs and of the cotangents at a point, in each precision."""
         active, u = rounded(self.subject.active, active), rounded(self.subject.outputs, u)
         pair = self.sharp.both(active, passive, u)
-        floors = self.sharp.noise(active, passive, u, pair.plain, self.seed, kinked)
+        floors = self.sharp.noise((active, passive, u), pair.plain, self.seed, kinked, self.typical)
         yield self._against(pair.rule, pair.plain, floors, SHARP, u, "float64" if self.sharp is self.twin else "")
         if self.user is not self.sharp and not self.sharp_only:
             yield self._in_user_dtype(active, passive, u, pair.plain, floors)
@@ -229,7 +232,7 @@ class Prover:
         dtype = ", ".join(dict.fromkeys(str(leaf.dtype) for leaf in self.subject.active))
         expected = Result(tuple(known[:k]), truth.others, tuple(known[k:]))
         floor = Result(tuple(map(np.asarray, here[:k])), (), tuple(map(np.asarray, here[k:])))
-        return self._against(pair.rule, expected, floor, NARROW, u, dtype)
+        return self._against(pair.rule, expected, floor, HALF if self.user.resolution > 1e-4 else SHARP, u, dtype)
 
     def _against(
         self, rule: Result, plain: Result, floors: Result, factor: float, u: Numbers, dtype: str
@@ -252,9 +255,10 @@ class Prover:
         self.cotangents = cotangents(s.outputs, self.seed)
         for name, u in self.cotangents.items():
             self.base_pairs[name] = self.sharp.both(self.base, self.passive, rounded(s.outputs, u))
+        self.typical = [_largest(g) for g in next(iter(self.base_pairs.values())).plain.g]
         self.base_errors = [e for u in self.cotangents.values() for e in self.errors(self.base, self.passive, u)]
         noises = [
-            self.sharp.noise(self.base, self.passive, u, self.base_pairs[name].plain, self.seed, False)
+            self.sharp.noise((self.base, self.passive, u), self.base_pairs[name].plain, self.seed, False, self.typical)
             for name, u in self.cotangents.items() if name.startswith("random")
         ]  # fmt: skip
         for leaves, floors in ((s.outputs, [n.y for n in noises]), (s.active, [n.g for n in noises])):

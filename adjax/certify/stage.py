@@ -152,14 +152,24 @@ class Stage:
         return self._resolution
 
     def noise(
-        self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any], at: Result, seed: int, kinked: bool
+        self, operands: tuple[Sequence[Any], Sequence[Any], Sequence[Any]], at: Result, seed: int, kinked: bool,
+        typical: Sequence[float],
     ) -> Result:
         """How far the reference's results move when operands move by a few ulps; at a kink cotangents alone move.
+
+        Args:
+            operands: active, passive, u.
+            at: the results there.
+            seed: of the perturbations.
+            kinked: whether the point lies on a kink.
+            typical: the size of each argument's cotangent elsewhere. One that is small here, where probabilities are
+                saturated, still holds the rounding of its terms: a tenth of that size counts.
 
         Returns:
             One number per output and cotangent leaf, in the place of the arrays; no less than the resolution of the
             largest entry.
         """
+        active, passive, u = operands
         eps = ULPS * self.resolution
         found = []
         for draw in range(DRAWS):
@@ -175,8 +185,9 @@ class Stage:
         sizes = [self.resolution * _largest(x) for x in (*at.y, *at.g)]
         floors = [max(n, s) for n, s in zip(median, sizes, strict=True)]
         k = len(at.y)
-        quiet = self.resolution * u_size * 1e-3     # a cotangent that cancels to zero keeps the rounding of its terms
-        return Result(tuple(map(np.asarray, floors[:k])), (), tuple(np.asarray(max(f, quiet)) for f in floors[k:]))
+        quiet = [self.resolution * u_size * max(1e-3, 0.1 * size) for size in typical]
+        cotangents = map(max, floors[k:], quiet)
+        return Result(tuple(map(np.asarray, floors[:k])), (), tuple(map(np.asarray, cotangents)))
 
     def _wide(self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]) -> tuple[Arrays, Arrays, Arrays]:
         """Operands without the rounding to the user's dtypes, which would undo a small perturbation."""

@@ -33,7 +33,8 @@ def scale(got: np.ndarray, want: np.ndarray, sizes: Sequence[int], meshes: Mappi
     if not square:
         return ""
     c = complex(np.sum(got * np.conj(want)) / square)
-    if abs(c.imag) > 1e-9 * abs(c) or not fits(got, c * want, max(tol, 1e-9 * np.abs(got).max(initial=0.0))):
+    close = fits(got, c * want, max(tol, 1e-9 * np.abs(got).max(initial=0.0)))
+    if not close or abs(c - 1) < 1e-3 or abs(c.imag) > 1e-9 * abs(c):
         return ""
     return f"{_factor(c.real, sizes, meshes)} ({_to(np.abs(got - c * want).max() / np.abs(want).max())})"
 
