@@ -50,7 +50,7 @@ def diagnose(
         return f"{told} is not finite at {bad} of {want.size} elements where the adjoint is"
     if not got.any() and want.any():
         return f"{told} is zero where it must not be: a cotangent is dropped"
-    for attempt in (_how_it_scales, _entries, _inputs, _options, _paths, _as_it_came, _precision, _not_linear, _pattern):
+    for attempt in ATTEMPTS:
         words = attempt(prover, e, linear, at or (prover.base, prover.passive), also or {})
         if words:
             return f"{told} {words if e.u is not None else words.replace('the adjoint', 'the right value')}"
@@ -319,3 +319,8 @@ def _precision(prover: Prover, e: Error, linear: Any, at: Any, also: Any) -> str
     if eps > stage.resolution / 2 and off < 32 * eps and eps in names:
         return f"is right to {off:.0e} only: it is rounded to {names[eps]} on the way"
     return ""
+
+
+ATTEMPTS = (
+    _how_it_scales, _entries, _inputs, _options, _paths, _as_it_came, _precision, _not_linear, _pattern,
+)  # fmt: skip

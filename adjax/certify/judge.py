@@ -14,7 +14,7 @@ import numpy as np
 from ..adjoint.undecorated import equations
 from .certificate import Finding, Row, Verdict, is_waived
 from .probes import Domain, Numbers, cotangents, widened
-from .stage import Pair, Result, Stage, rounded
+from .stage import Pair, Result, Stage, distance, largest, rounded
 from .subject import Arrays, Leaf, Subject
 
 SHARP = 64.0        # how many noise floors the twin may be off: reorderings of sums stay far below
@@ -73,21 +73,24 @@ def _number(x: Any) -> str:
 def compare(
     leaves: Sequence[Leaf], got: Sequence[Any], want: Sequence[Any], tolerances: Sequence[Any], **more: Any
 ) -> list[Error]:
-    """Leaf by leaf. Entries that are not finite in `want` are not judged; in `got` alone they are infinitely wrong."""
+    """Leaf by leaf. Entries that are not finite in `want` are not judged; in `got` alone they are infinitely wrong.
+
+    A tolerance is a number, or an array that broadcasts to its leaf.
+    """
     found = []
     for leaf, a, b, tolerance in zip(leaves, got, want, tolerances, strict=True):
         a, b = widened(a), widened(b)
         if a.shape != b.shape:
-            found.append(Error(leaf, np.inf, float(tolerance), 1.0, (), a, b, **more))
+            found.append(Error(leaf, np.inf, float(np.max(tolerance)), 1.0, (), a, b, **more))
             continue
         judged = np.isfinite(b)
-        with np.errstate(invalid="ignore"):
-            distance = np.where(judged, np.abs(a - b), 0.0)
-        distance = np.where(judged & ~np.isfinite(a), np.inf, distance)
-        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(distance)), b.shape)) if b.size else ()
-        worst = float(distance[index]) if b.size else 0.0
-        scale = float(np.abs(b)[judged].max(initial=0.0))
-        found.append(Error(leaf, worst, float(tolerance), scale, index, a, b, **more))
+        off = np.where(judged & ~np.isfinite(a), np.inf, distance(a, b))
+        allowed = np.broadcast_to(np.asarray(tolerance, float), b.shape)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(off > 0.0, off / allowed, 0.0)
+        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), b.shape)) if b.size else ()
+        error, limit = (float(off[index]), float(allowed[index])) if b.size else (0.0, float(np.max(tolerance)))
+        found.append(Error(leaf, error, limit, largest(b), index, a, b, **more))
     return found
 
 
@@ -209,30 +212,35 @@ class Prover:
         """Errors of the outputs and of the cotangents at a point, in each precision."""
         active, u = rounded(self.subject.active, active), rounded(self.subject.outputs, u)
         pair = self.sharp.both(active, passive, u)
-        floors = self.sharp.noise((active, passive, u), pair.plain, self.seed, kinked, self.typical)
+        moves = self.sharp.moves((active, passive, u), pair.plain, self.seed, kinked)
+        floors = self.sharp.floors(moves, pair.plain, u, self.typical)
         yield self._against(pair.rule, pair.plain, floors, SHARP, u, "float64" if self.sharp is self.twin else "")
         if self.user is not self.sharp and not self.sharp_only:
-            yield self._in_user_dtype(active, passive, u, pair.plain, floors)
+            yield self._in_user_dtype((active, passive, u), pair.plain, moves, floors)
 
     def _in_user_dtype(
-        self, active: Numbers, passive: Arrays, u: Numbers, truth: Result, floors: Result
+        self, operands: tuple[Numbers, Arrays, Numbers], truth: Result, moves: Result, floors: Result
     ) -> tuple[list[Error], list[Error]]:
         """Against the twin, whose distance from the reference in the user's dtype is the noise floor here."""
-        pair = self.user.both(active, passive, u)
+        pair, eps = self.user.both(*operands), self.user.resolution
+        half = eps > 1e-4
+        coarser = eps / self.sharp.resolution / 4.0
         known, here = [], []
-        all_of = ((*pair.plain.y, *pair.plain.g), (*truth.y, *truth.g), (*floors.y, *floors.g))
-        for plain, wide, noise in zip(*all_of, strict=True):
-            with np.errstate(invalid="ignore"):
-                measured = _largest(np.abs(plain - wide))
-            another = self.user.resolution < 1e-4 and measured > 0.3 * _largest(wide)  # other random bits in float64
+        for plain, wide, move, floor in zip(
+            (*pair.plain.y, *pair.plain.g), (*truth.y, *truth.g), (*moves.y, *moves.g), (*floors.y, *floors.g),
+            strict=True,
+        ):  # fmt: skip
+            measured = distance(plain, wide)
+            another = not half and largest(measured) > 0.3 * largest(wide)             # other random bits in float64
             known.append(plain if another else np.where(np.isfinite(plain), wide, np.nan))
-            scaled = float(noise) * self.user.resolution / self.sharp.resolution / 4.0
-            here.append(max(0.0 if another else measured, self.user.resolution * _largest(wide), scaled))
+            entries = np.maximum(0.0 if another else measured, np.maximum(eps * np.abs(wide), coarser * move))
+            leaf = max(largest(entries), coarser * float(floor))
+            here.append(_rowwise(entries, leaf) if half else np.asarray(leaf))
         k = len(truth.y)
         dtype = ", ".join(dict.fromkeys(str(leaf.dtype) for leaf in self.subject.active))
         expected = Result(tuple(known[:k]), truth.others, tuple(known[k:]))
-        floor = Result(tuple(map(np.asarray, here[:k])), (), tuple(map(np.asarray, here[k:])))
-        return self._against(pair.rule, expected, floor, HALF if self.user.resolution > 1e-4 else SHARP, u, dtype)
+        noise = Result(tuple(here[:k]), (), tuple(here[k:]))
+        return self._against(pair.rule, expected, noise, HALF if half else SHARP, operands[2], dtype)
 
     def _against(
         self, rule: Result, plain: Result, floors: Result, factor: float, u: Numbers, dtype: str
@@ -255,14 +263,18 @@ class Prover:
         self.cotangents = cotangents(s.outputs, self.seed)
         for name, u in self.cotangents.items():
             self.base_pairs[name] = self.sharp.both(self.base, self.passive, rounded(s.outputs, u))
-        self.typical = [_largest(g) for g in next(iter(self.base_pairs.values())).plain.g]
+        self.typical = [largest(g) for g in next(iter(self.base_pairs.values())).plain.g]
         self.base_errors = [e for u in self.cotangents.values() for e in self.errors(self.base, self.passive, u)]
-        noises = [
-            self.sharp.noise((self.base, self.passive, u), self.base_pairs[name].plain, self.seed, False, self.typical)
-            for name, u in self.cotangents.items() if name.startswith("random")
-        ]  # fmt: skip
+        noises = [self._floors(name) for name in self.cotangents if name.startswith("random")]
         for leaves, floors in ((s.outputs, [n.y for n in noises]), (s.active, [n.g for n in noises])):
             self.floors |= {leaf: max(map(float, seen)) for leaf, *seen in zip(leaves, *floors, strict=True)}
+
+    def _floors(self, name: str) -> Result:
+        """The noise floor of the cotangents of that name at the given point."""
+        u, at = self.cotangents[name], self.base_pairs[name].plain
+        return self.sharp.floors(
+            self.sharp.moves((self.base, self.passive, u), at, self.seed, False), at, u, self.typical
+        )
 
     def tolerances(
         self, leaves: Sequence[Leaf], want: Sequence[Any], eps: float = 0.0, scale: float = 1.0
@@ -270,7 +282,7 @@ class Prover:
         """What rounding explains between two of the rule's own results; `scale` is that of the cotangent."""
         eps = max(eps, self.sharp.resolution)
         coarser = eps / self.sharp.resolution
-        sizes = [_largest(widened(w)) for w in want]
+        sizes = [largest(widened(w)) for w in want]
         return [
             SHARP * max(4 * eps * size, coarser * scale * self.floors.get(leaf, 0.0))
             for leaf, size in zip(leaves, sizes, strict=True)
@@ -285,8 +297,10 @@ class Prover:
         return "float64" if self.sharp is self.twin else str(self.subject.active[0].dtype)
 
 
-def _largest(x: np.ndarray) -> float:
-    return float(np.max(np.abs(x), where=np.isfinite(x), initial=0.0))
+def _rowwise(entries: np.ndarray, leaf: float) -> np.ndarray:
+    """Noise by rows: in half precision a row of small entries beside one of large ones is judged by itself."""
+    rows = np.max(entries, axis=-1, keepdims=True, initial=0.0) if entries.ndim > 1 else np.asarray(leaf)
+    return np.maximum(rows, 1e-3 * leaf)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -151,27 +151,20 @@ class Stage:
             self._resolution = max(own, reference, min(rule, users), coarse)
         return self._resolution
 
-    def noise(
-        self, operands: tuple[Sequence[Any], Sequence[Any], Sequence[Any]], at: Result, seed: int, kinked: bool,
-        typical: Sequence[float],
+    def moves(
+        self, operands: tuple[Sequence[Any], Sequence[Any], Sequence[Any]], at: Result, seed: int, kinked: bool
     ) -> Result:
-        """How far the reference's results move when operands move by a few ulps; at a kink cotangents alone move.
+        """How far each entry of the reference's results moves when operands move by a few ulps; the median of draws.
 
         Args:
             operands: active, passive, u.
             at: the results there.
             seed: of the perturbations.
-            kinked: whether the point lies on a kink.
-            typical: the size of each argument's cotangent elsewhere. One that is small here, where probabilities are
-                saturated, still holds the rounding of its terms: a tenth of that size counts.
-
-        Returns:
-            One number per output and cotangent leaf, in the place of the arrays; no less than the resolution of the
-            largest entry.
+            kinked: whether the point lies on a kink; cotangents alone move then.
         """
         active, passive, u = operands
         eps = ULPS * self.resolution
-        found = []
+        found: list[list[np.ndarray]] = []
         for draw in range(DRAWS):
             rng = generator(seed, "noise", draw)
 
@@ -179,15 +172,25 @@ class Stage:
                 return np.asarray(x) * (1 + eps * rng.choice([-1.0, 1.0], np.shape(x)))
 
             near = self.unrounded([x if kinked else moved(x) for x in active], passive, [moved(x) for x in u]).plain
-            found.append([_distance(a, b) for a, b in zip((*near.y, *near.g), (*at.y, *at.g), strict=True)])
-        median = np.median(np.array(found), axis=0)
-        u_size = max((_largest(x) for x in u), default=0.0)
-        sizes = [self.resolution * _largest(x) for x in (*at.y, *at.g)]
-        floors = [max(n, s) for n, s in zip(median, sizes, strict=True)]
-        k = len(at.y)
-        quiet = [self.resolution * u_size * max(1e-3, 0.1 * size) for size in typical]
-        cotangents = map(max, floors[k:], quiet)
-        return Result(tuple(map(np.asarray, floors[:k])), (), tuple(map(np.asarray, cotangents)))
+            found.append([distance(a, b) for a, b in zip((*near.y, *near.g), (*at.y, *at.g), strict=True)])
+        median = [np.median(np.stack(entry), axis=0) for entry in zip(*found, strict=True)]
+        return Result(tuple(median[: len(at.y)]), (), tuple(median[len(at.y) :]))
+
+    def floors(self, moves: Result, at: Result, u: Sequence[Any], typical: Sequence[float]) -> Result:
+        """The noise floor: one number per output and cotangent leaf, no less than the resolution of its largest entry.
+
+        Args:
+            moves: see above.
+            at, u: the results, and the cotangents of which they are.
+            typical: the size of each argument's cotangent elsewhere. One that is small here, where probabilities are
+                saturated, still holds the rounding of its terms: a tenth of that size counts.
+        """
+        eps = self.resolution
+        u_size = max(map(largest, u), default=0.0)
+        quiet = [eps * u_size * max(1e-3, 0.1 * size) for size in typical]
+        outputs = [max(largest(m), eps * largest(y)) for m, y in zip(moves.y, at.y, strict=True)]
+        cotangents = [max(largest(m), eps * largest(g), q) for m, g, q in zip(moves.g, at.g, quiet, strict=True)]
+        return Result(tuple(map(np.asarray, outputs)), (), tuple(map(np.asarray, cotangents)))
 
     def _wide(self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]) -> tuple[Arrays, Arrays, Arrays]:
         """Operands without the rounding to the user's dtypes, which would undo a small perturbation."""
@@ -206,14 +209,16 @@ def _widen(x: Any) -> Any:
     return widened(x) if jnp.issubdtype(x.dtype, np.inexact) else x
 
 
-def _largest(x: np.ndarray) -> float:
-    finite = np.abs(x)[np.isfinite(x)]
-    return float(finite.max(initial=0.0))
+def largest(x: np.ndarray) -> float:
+    """The largest magnitude among the finite entries."""
+    return float(np.max(np.abs(x), where=np.isfinite(x), initial=0.0))
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> float:
+def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """|a - b|, zero where it is not finite."""
     with np.errstate(invalid="ignore"):
-        return _largest(np.abs(a - b))
+        off = np.abs(a - b)
+    return np.where(np.isfinite(off), off, 0.0)
 
 
 def rounded(leaves: Sequence[Leaf], values: Sequence[Any]) -> Numbers:
