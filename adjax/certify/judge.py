@@ -213,7 +213,7 @@ class Prover:
         active, u = rounded(self.subject.active, active), rounded(self.subject.outputs, u)
         pair = self.sharp.both(active, passive, u)
         moves = self.sharp.moves((active, passive, u), pair.plain, self.seed, kinked)
-        floors = self.sharp.floors(moves, pair.plain, u, self.typical)
+        floors = self.sharp.floors((active, passive, u), pair.plain, moves, self.typical)
         yield self._against(pair.rule, pair.plain, floors, SHARP, u, "float64" if self.sharp is self.twin else "")
         if self.user is not self.sharp and not self.sharp_only:
             yield self._in_user_dtype((active, passive, u), pair.plain, moves, floors)
@@ -272,9 +272,8 @@ class Prover:
     def _floors(self, name: str) -> Result:
         """The noise floor of the cotangents of that name at the given point."""
         u, at = self.cotangents[name], self.base_pairs[name].plain
-        return self.sharp.floors(
-            self.sharp.moves((self.base, self.passive, u), at, self.seed, False), at, u, self.typical
-        )
+        operands = (self.base, self.passive, u)
+        return self.sharp.floors(operands, at, self.sharp.moves(operands, at, self.seed, False), self.typical)
 
     def tolerances(
         self, leaves: Sequence[Leaf], want: Sequence[Any], eps: float = 0.0, scale: float = 1.0

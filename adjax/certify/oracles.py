@@ -23,6 +23,7 @@ from .subject import Arrays
 
 ORACLES = ("vjp", "jvp", "transpose", "differences")
 STEPS = 8
+FIRST_STEP, SMALL_STEP = 0.25, 2.0**-13
 NEAR = 1e-6             # the relative step of one-sided differences
 
 
@@ -112,21 +113,33 @@ def difference_opinions(prover: Prover, probes: dict[str, tuple[Numbers, Numbers
         for draw in range(2):
             v = _sized(prover, directions(leaves, i, prover.seed, draw))
             try:
-                slopes = central(prover, prover.base, prover.passive, v, [u for u, _ in probes.values()])
+                opinions = _along_one(prover, i, v, probes, FIRST_STEP)
+                if any(o.agrees is False for o in opinions) and prover.sharp.resolution < 1e-12:
+                    opinions = _along_one(prover, i, v, probes, SMALL_STEP)         # between this point and a kink
+                found += opinions
             except FloatingPointError as edge:
                 found.append(Opinion("differences", i, None, note=str(edge)))
-                continue
-            for (u, g), (slope, doubt) in zip(probes.values(), slopes, strict=True):
-                got = float(np.real(v[i] * g[i]).sum())
-                size = float(np.sqrt((np.abs(v[i] * g[i]) ** 2).sum())) + abs(slope)
-                tolerance = 20 * doubt + max(1e-7, 1e3 * prover.sharp.resolution) * size
-                agrees: bool | None = abs(got - slope) <= tolerance
-                note = ""
-                if not agrees and is_kink(prover, prover.base, prover.passive, v, u, slope):
-                    agrees, note = None, "a kink lies here: slopes to the left and to the right differ"
-                found.append(Opinion("differences", i, agrees, abs(got - slope) / (size or 1.0),
-                                     tolerance / (size or 1.0), note))
     return worst_of(found)
+
+
+def _along_one(
+    prover: Prover, i: int, v: Numbers, probes: dict[str, tuple[Numbers, Numbers]], step: float
+) -> list[Opinion]:
+    """The slopes in one direction against ⟨v, g⟩, for every cotangent."""
+    slopes = central(prover, prover.base, prover.passive, v, [u for u, _ in probes.values()], step)
+    found = []
+    for (u, g), (slope, doubt) in zip(probes.values(), slopes, strict=True):
+        got = float(np.real(v[i] * g[i]).sum())
+        size = float(np.sqrt((np.abs(v[i] * g[i]) ** 2).sum())) + abs(slope)
+        tolerance = 20 * doubt + max(1e-7, 1e3 * prover.sharp.resolution) * size
+        agrees: bool | None = abs(got - slope) <= tolerance
+        note = ""
+        if not agrees and is_kink(prover, prover.base, prover.passive, v, u, slope):
+            agrees, note = None, "a kink lies here: slopes to the left and to the right differ"
+        found.append(
+            Opinion("differences", i, agrees, abs(got - slope) / (size or 1.0), tolerance / (size or 1.0), note)
+        )
+    return found
 
 
 def worst_of(opinions: list[Opinion]) -> list[Opinion]:
@@ -162,7 +175,7 @@ def _dot(y: Numbers, u: Numbers) -> float:
 
 
 def central(
-    prover: Prover, x: Numbers, passive: Arrays, v: Numbers, us: Sequence[Numbers]
+    prover: Prover, x: Numbers, passive: Arrays, v: Numbers, us: Sequence[Numbers], step: float
 ) -> list[tuple[float, float]]:
     """d/dt ⟨u, f(x + t v)⟩ at 0 for several u, each with its doubt: central differences, extrapolated (Ridders).
 
@@ -171,7 +184,6 @@ def central(
     """
     table: list[list[np.ndarray]] = []
     best, doubt = np.zeros(len(us)), np.full(len(us), np.inf)
-    step = 0.25
     for _ in range(STEPS):
         ahead, behind = _along(prover, x, passive, v, step), _along(prover, x, passive, v, -step)
         slope = np.array([(_dot(ahead, u) - _dot(behind, u)) / (2 * step) for u in us])

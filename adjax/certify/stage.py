@@ -176,18 +176,21 @@ class Stage:
         median = [np.median(np.stack(entry), axis=0) for entry in zip(*found, strict=True)]
         return Result(tuple(median[: len(at.y)]), (), tuple(median[len(at.y) :]))
 
-    def floors(self, moves: Result, at: Result, u: Sequence[Any], typical: Sequence[float]) -> Result:
+    def floors(
+        self, operands: tuple[Sequence[Any], Sequence[Any], Sequence[Any]], at: Result, moves: Result,
+        typical: Sequence[float],
+    ) -> Result:
         """The noise floor: one number per output and cotangent leaf, no less than the resolution of its largest entry.
 
         Args:
-            moves: see above.
-            at, u: the results, and the cotangents of which they are.
+            operands, at, moves: as of `moves`, and its result.
             typical: the size of each argument's cotangent elsewhere. One that is small here, where probabilities are
-                saturated, still holds the rounding of its terms: a tenth of that size counts.
+                saturated, still holds the rounding of its terms: a tenth of that size counts, more at large arguments.
         """
+        active, _, u = operands
         eps = self.resolution
-        u_size = max(map(largest, u), default=0.0)
-        quiet = [eps * u_size * max(1e-3, 0.1 * size) for size in typical]
+        u_size, x_size = (max(map(largest, values), default=0.0) for values in (u, active))
+        quiet = [eps * u_size * max(1e-3, 0.1 * size * max(1.0, x_size)) for size in typical]
         outputs = [max(largest(m), eps * largest(y)) for m, y in zip(moves.y, at.y, strict=True)]
         cotangents = [max(largest(m), eps * largest(g), q) for m, g, q in zip(moves.g, at.g, quiet, strict=True)]
         return Result(tuple(map(np.asarray, outputs)), (), tuple(map(np.asarray, cotangents)))

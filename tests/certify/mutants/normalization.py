@@ -101,7 +101,8 @@ def from_the_output(eps, residuals, dY):
 def rows_in_bfloat16(eps, residuals, dY):
     """dβ summed row by row, in the dtype of the rows."""
     dx, dgamma, _ = layer_norm_rule()(eps, residuals, dY)
-    return dx, dgamma, lax.scan(lambda total, row: (total + row, None), jnp.zeros_like(dY[0]), dY)[0]
+    start = jnp.zeros(dY.shape[1:], dY.dtype)
+    return dx, dgamma, lax.scan(lambda total, row: (total + row, None), start, dY)[0]
 
 
 def rms_norm_rule(through_r=True, rows=jnp.sum):

@@ -141,7 +141,7 @@ MUTANTS = [
            law="sizes", diagnosis="-1 times"),
     Mutant("softmax: mask ignored", planted(softmax_where, unmasked), masked, law="adjoint", diagnosis="mask"),
     Mutant("log_softmax: no derivative through the logarithm", planted(log_softmax, lambda residuals, dY: (dY,)), ROWS,
-           law="adjoint", diagnosis="is the output's cotangent"),
+           law="adjoint", diagnosis="derivative through"),
     Mutant("log_softmax: the maximum for the log-sum-exp", planted(log_softmax, hard_log_softmax), ROWS, law="adjoint"),
     Mutant("logsumexp: cotangent ignored",
            planted(logsumexp, lambda residuals, dY: (softmax(*residuals),)), ROWS,
