@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from .certificate import Residual, Verdict
+from .compare import compare
 from .diagnosis import diagnose
-from .judge import Prover, Record, compare
+from .judge import Prover, Record
 from .oracles import pushforward
 from .plain import pairing, pull, reason, reverse
 from .probes import Numbers, dense, nearby

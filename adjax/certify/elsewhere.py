@@ -110,7 +110,8 @@ def _reshaped(prover: Prover, old: int, new: int, sharp_only: bool) -> Prover | 
     if len(out.floating) != len(s.outputs):
         return "it returns other outputs"
     found = prover.at(resized_subject(s, narrow, passive, out), sharp_only)
-    return found if found.sharp.means else f"its reference cannot be differentiated: {found.sharp.why}"
+    said = found.sharp.works(found.sharp.plain_rule, *found.sharp.given())
+    return f"its reference cannot be differentiated: {said}" if said else found
 
 
 def resized_subject(s: Subject, active: Arrays, passive: Arrays, out: Outputs) -> Subject:

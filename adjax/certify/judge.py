@@ -13,85 +13,13 @@ import numpy as np
 
 from ..adjoint.undecorated import equations
 from .certificate import Finding, Row, Verdict, is_waived
+from .compare import Error, compare
 from .probes import Domain, Numbers, cotangents, widened
 from .stage import Pair, Result, Stage, distance, largest, rounded
 from .subject import Arrays, Leaf, Subject
 
 SHARP = 64.0        # how many noise floors the twin may be off: reorderings of sums stay far below
 HALF = 16.0         # the same in half precision, whose noise floor is measured against the twin
-
-
-@dataclass(frozen=True)
-class Error:
-    """One leaf of one comparison.
-
-    Attributes:
-        leaf: which.
-        error, tolerance, scale: the largest deviation, what rounding explains, the largest entry expected.
-        index: of the worst element.
-        got, want: the arrays.
-        u: the cotangent with which they were made; None where there is none.
-        dtype: the precision in which `got` was computed.
-    """
-
-    leaf: Leaf
-    error: float
-    tolerance: float
-    scale: float
-    index: tuple[int, ...]
-    got: np.ndarray
-    want: np.ndarray
-    u: Any = None
-    dtype: str = "float64"
-
-    @property
-    def ratio(self) -> float:
-        """The error in units of its tolerance."""
-        if self.error == 0.0:
-            return 0.0
-        return self.error / self.tolerance if self.tolerance else np.inf
-
-    @property
-    def wrong(self) -> bool:
-        return self.ratio > 1.0
-
-    def message(self) -> str:
-        """The worst element, both numbers."""
-        if self.got.shape != self.want.shape:
-            return f"shape {self.got.shape} where {self.want.shape} is expected"
-        at = f"[{', '.join(map(str, self.index))}]" if self.index else ""
-        off = np.sum(~(np.abs(self.got - self.want) <= self.tolerance) & np.isfinite(self.want))
-        count = f"{off} of {self.want.size} elements differ; the worst is {self.leaf.name}{at}: "
-        number = f"{_number(self.got[self.index])}, expected {_number(self.want[self.index])}"
-        return f"{count if self.want.size > 1 else self.leaf.name + ': '}{number} ({self.dtype})"
-
-
-def _number(x: Any) -> str:
-    return f"{complex(x):.6g}" if np.iscomplexobj(x) else f"{float(x):.6g}"
-
-
-def compare(
-    leaves: Sequence[Leaf], got: Sequence[Any], want: Sequence[Any], tolerances: Sequence[Any], **more: Any
-) -> list[Error]:
-    """Leaf by leaf. Entries that are not finite in `want` are not judged; in `got` alone they are infinitely wrong.
-
-    A tolerance is a number, or an array that broadcasts to its leaf.
-    """
-    found = []
-    for leaf, a, b, tolerance in zip(leaves, got, want, tolerances, strict=True):
-        a, b = widened(a), widened(b)
-        if a.shape != b.shape:
-            found.append(Error(leaf, np.inf, float(np.max(tolerance)), 1.0, (), a, b, **more))
-            continue
-        judged = np.isfinite(b)
-        off = np.where(judged & ~np.isfinite(a), np.inf, distance(a, b))
-        allowed = np.broadcast_to(np.asarray(tolerance, float), b.shape)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(off > 0.0, off / allowed, 0.0)
-        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), b.shape)) if b.size else ()
-        error, limit = (float(off[index]), float(allowed[index])) if b.size else (0.0, float(np.max(tolerance)))
-        found.append(Error(leaf, error, limit, largest(b), index, a, b, **more))
-    return found
 
 
 @dataclass
@@ -153,17 +81,24 @@ class Prover:
         why_no_twin: the reason of the latter.
     """
 
-    def __init__(self, subject: Subject, seed: int, domain: Domain, sharp_only: bool = False) -> None:
+    user: Stage
+    twin: Stage
+    why_no_twin: str
+    meshes: dict[str, int]
+
+    def __init__(
+        self, subject: Subject, seed: int, domain: Domain, like: Prover | None = None, sharp_only: bool = False
+    ) -> None:
         self.subject, self.seed, self.domain, self.sharp_only = subject, seed, domain, sharp_only
         leaves = (*subject.active, *subject.outputs)
-        self.user = Stage(subject, twin=False)
+        self.user = Stage(subject, False, like.user if like else None)
         self.wide_already = all(np.dtype(leaf.dtype) in (np.dtype(float), np.dtype(complex)) for leaf in leaves)
-        self.twin = self.user if self.wide_already else Stage(subject, twin=True)
-        self.why_no_twin = "" if self.wide_already else self._why_no_twin()
+        self.twin = self.user if self.wide_already else Stage(subject, True, like.twin if like else None)
+        self.why_no_twin = like.why_no_twin if like else "" if self.wide_already else self._why_no_twin()
         self.sharp = self.user if self.why_no_twin else self.twin
         self.base = tuple(map(widened, subject.values[0]))
         self.passive = subject.values[1]
-        self.meshes = self._meshes()
+        self.meshes = like.meshes if like else self._meshes()
         self.paths: Any = None          # of the diagnosis: the reference with derivatives withheld, once compiled
         self.resized: dict[Any, Prover | str] = {}
         self.typical = [0.0] * len(subject.active)
@@ -174,6 +109,7 @@ class Prover:
         self.warnings: list[str] = []
         self.trusted = False            # whether the adjoint law was found to hold
         self.linear_holds = True        # whether the law of linearity was
+        self.forward_holds = True       # whether the function's values are the reference's
         self.cotangents: dict[str, Numbers] = {}
         self.base_pairs: dict[str, Pair] = {}
         self.base_errors: list[tuple[list[Error], list[Error]]] = []
@@ -202,7 +138,7 @@ class Prover:
 
     def at(self, subject: Subject, sharp_only: bool = False) -> Prover:
         """The same function at arguments of other shapes."""
-        other = Prover(subject, self.seed, self.domain, sharp_only)
+        other = Prover(subject, self.seed, self.domain, self, sharp_only)
         other.typical = self.typical
         return other
 
@@ -233,9 +169,9 @@ class Prover:
             measured = distance(plain, wide)
             another = not half and largest(measured) > 0.3 * largest(wide)             # other random bits in float64
             known.append(plain if another else np.where(np.isfinite(plain), wide, np.nan))
-            entries = np.maximum(0.0 if another else measured, np.maximum(eps * np.abs(wide), coarser * move))
-            leaf = max(largest(entries), coarser * float(floor))
-            here.append(_rowwise(entries, leaf) if half else np.asarray(leaf))
+            entries = np.maximum(0.0 if another else measured, eps * np.abs(wide))
+            leaf = max(largest(entries), coarser * largest(move), coarser * float(floor))
+            here.append(_rowwise(entries, largest(entries)) if half else np.asarray(leaf))
         k = len(truth.y)
         dtype = ", ".join(dict.fromkeys(str(leaf.dtype) for leaf in self.subject.active))
         expected = Result(tuple(known[:k]), truth.others, tuple(known[k:]))
@@ -271,9 +207,14 @@ class Prover:
 
     def _floors(self, name: str) -> Result:
         """The noise floor of the cotangents of that name at the given point."""
-        u, at = self.cotangents[name], self.base_pairs[name].plain
+        u, at = rounded(self.subject.outputs, self.cotangents[name]), self.base_pairs[name].plain
         operands = (self.base, self.passive, u)
         return self.sharp.floors(operands, at, self.sharp.moves(operands, at, self.seed, False), self.typical)
+
+    @property
+    def base_values(self) -> Numbers:
+        """The outputs at the given point."""
+        return next(iter(self.base_pairs.values())).rule.y
 
     def tolerances(
         self, leaves: Sequence[Leaf], want: Sequence[Any], eps: float = 0.0, scale: float = 1.0

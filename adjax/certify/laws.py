@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
+from .compare import compare
 from .diagnosis import diagnose
-from .judge import Prover, Record, compare
+from .judge import Prover, Record
 from .oracles import ORACLES, Opinion, difference_opinions, jvp_opinions, subgradient, transpose_opinions
 from .plain import reason
 from .probes import Numbers, dense
@@ -138,6 +139,7 @@ def forward(prover: Prover, record: Record) -> None:
     wrong = record.see(e for outputs, _ in prover.base_errors for e in outputs)
     for e in wrong:
         record.blame(e, "the forward rule differs from the primal", diagnose(prover, e))
+    prover.forward_holds = not wrong
     if not wrong:
         value = stage.run(stage.value, *stage.given()[:2])
         own = next(iter(prover.base_pairs.values())).rule
@@ -193,7 +195,8 @@ def adjoint(prover: Prover, record: Record) -> tuple[list[Opinion], bool]:
         record.note = f"a kink at the given point: another subgradient of {kinks[0].leaf.name} than autodiff's"
     probes = {name: (rounded(s.outputs, u), prover.base_pairs[name].rule.g) for name, u in prover.cotangents.items()}
     opinions = [Opinion("vjp", i, not any(e.leaf == leaf for e in wrong)) for i, leaf in enumerate(s.active)]
-    for oracle in (jvp_opinions, transpose_opinions, difference_opinions):
+    differences = (difference_opinions,) if prover.forward_holds else ()    # they are of the function's own values
+    for oracle in (jvp_opinions, transpose_opinions, *differences):
         opinions += oracle(prover, probes)
     blamed = {f.argument for f in record.findings}
     for o in opinions:

@@ -77,7 +77,7 @@ def _by_column(column: Callable[[Sequence[Any]], Any], active: Sequence[Any]) ->
     found = []
     for i, x in enumerate(active):
         if jnp.iscomplexobj(x):
-            raise NotImplementedError("columns of complex Jacobians are not formed")
+            raise TypeError("columns of complex Jacobians are not formed")
 
         def entry(k: Any, i: int = i, x: Any = x) -> Any:
             e = [jnp.zeros_like(z) for z in active]

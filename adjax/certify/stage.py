@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ from .subject import Arrays, Leaf, Subject
 ULPS = 4.0              # the size of the perturbation that measures the noise floor, in units of the resolution
 DRAWS = 3               # perturbations tried; the median counts, so that one that crosses a kink does not
 EPS = float(np.finfo(np.float64).eps)
+WAYS = {"vjp": plain.reverse, "jvp": plain.forward_columns, "differences": plain.difference_columns}
 
 
 class Result(NamedTuple):
@@ -53,6 +54,10 @@ class Stage:
 
     subject: Subject
     twin: bool
+    means: str = field(init=False)
+    why: str = field(init=False, default="")
+    plain_rule: plain.Vjp = field(init=False)
+    like: Stage | None = None       # of the same function at other shapes: what was found out there need not be again
 
     def __post_init__(self) -> None:
         s = self.subject
@@ -60,7 +65,11 @@ class Stage:
         self.rule = jax.jit(plain.reverse(self.form))
         self.value = jax.jit(self.form)
         self.plain_value = jax.jit(self.plain_form)
-        self.means, self.plain_rule, self.why = self._means()
+        if self.like is not None:
+            self.means, self.why, self._resolution = self.like.means, self.like.why, self.like.resolution
+            self.plain_rule = jax.jit(WAYS[self.means](self.plain_form))
+        else:
+            self.means, self.plain_rule, self.why = self._means()
         self._programs: dict[str, Callable[..., Any]] = {}
         self._both = jax.jit(lambda a, p, u: (self.rule(a, p, u), self.plain_rule(a, p, u)))
 
@@ -127,8 +136,7 @@ class Stage:
         """The first way of differentiating the reference that can be traced."""
         size = sum(int(np.prod(leaf.shape)) for leaf in self.subject.active)
         why = ""
-        ways = {"vjp": plain.reverse, "jvp": plain.forward_columns, "differences": plain.difference_columns}
-        for name, way in ways.items():
+        for name, way in WAYS.items():
             program = way(self.plain_form)
             if name != "vjp" and size > plain.COLUMNS:
                 return "", program, f"{why}; and {size} elements are too many to differentiate one by one"
