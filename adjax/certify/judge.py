@@ -85,6 +85,7 @@ class Prover:
     twin: Stage
     why_no_twin: str
     meshes: dict[str, int]
+    fails: str = ""                     # why the rule cannot be traced at these shapes
 
     def __init__(
         self, subject: Subject, seed: int, domain: Domain, like: Prover | None = None, sharp_only: bool = False

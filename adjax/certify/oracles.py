@@ -247,8 +247,8 @@ def subgradient(prover: Prover, x: Numbers, passive: Arrays, e: Error, seed: int
 
     Around a kink an output j has slopes between L_j and R_j in a direction v. A cotangent g is allowed if ⟨v, g⟩ lies
     between the sums of the smaller and of the larger of u_j L_j and u_j R_j. Directions: the worst element alone, all
-    elements equal to it together, the whole leaf together, and random ones. Where the formula has a kink and the function
-    has none, autodiff of the formula may be wrong, and a rule that agrees with the slopes is right.
+    elements equal to it together, the whole leaf together, and random ones. Where the formula has a kink and the
+    function has none, autodiff of the formula may be wrong, and a rule that agrees with the slopes is right.
     """
     i = next(k for k, leaf in enumerate(prover.subject.active) if leaf.name == e.leaf.name)
     if e.got.shape != e.want.shape or not np.isfinite(e.got).all() or np.iscomplexobj(e.got):

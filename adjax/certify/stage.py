@@ -24,6 +24,7 @@ from .subject import Arrays, Leaf, Subject
 ULPS = 4.0              # the size of the perturbation that measures the noise floor, in units of the resolution
 DRAWS = 3               # perturbations tried; the median counts, so that one that crosses a kink does not
 EPS = float(np.finfo(np.float64).eps)
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 WAYS = {"vjp": plain.reverse, "jvp": plain.forward_columns, "differences": plain.difference_columns}
 
 
@@ -48,6 +49,8 @@ class Stage:
 
     Attributes:
         twin: whether it is the float64 twin.
+        rule, plain_rule, compared: programs of active and passive leaves and a cotangent: outputs and cotangents of the
+            function, of the reference, of both.
         means: how the reference is differentiated: "vjp", "jvp" or "differences"; "" where it cannot be.
         resolution: the relative precision of the arithmetic, that of casts inside the function included.
     """
@@ -71,7 +74,12 @@ class Stage:
         else:
             self.means, self.plain_rule, self.why = self._means()
         self._programs: dict[str, Callable[..., Any]] = {}
-        self._both = jax.jit(lambda a, p, u: (self.rule(a, p, u), self.plain_rule(a, p, u)))
+        self.compared = self._jit(lambda a, p, u: (self.rule(a, p, u), self.plain_rule(a, p, u)))
+
+    def _jit(self, function: Callable[..., Any]) -> Any:
+        """`jax.jit`; the twin's programs run a few times each, so XLA is told to spend less on making them fast."""
+        quick = self.twin and jax.default_backend() == "cpu"
+        return jax.jit(function, compiler_options=QUICK if quick else None)
 
     def _in_precision(self, form: plain.Form) -> plain.Form:
         """Floating arguments that are not differentiated come in the stage's dtypes too."""
@@ -96,7 +104,7 @@ class Stage:
 
     def compiled(self, label: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """`jax.jit(function)`, one for each label: a second run with other probes compiles nothing."""
-        return self._programs.setdefault(label, jax.jit(function))
+        return self._programs.setdefault(label, self._jit(function))
 
     def run(self, program: Callable[..., Any], *operands: Any) -> Any:
         """Runs a program; floating results come back as float64 NumPy arrays, the others as they are."""
@@ -112,7 +120,7 @@ class Stage:
         return self._pair(*self._wide(active, passive, u))
 
     def _pair(self, *operands: Arrays) -> Pair:
-        (y, g), (y0, g0) = self.run(self._both, *operands)
+        (y, g), (y0, g0) = self.run(self.compared, *operands)
         return Pair(Result(y.floating, y.others, g), Result(y0.floating, y0.others, g0))
 
     def own(self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]) -> Result:

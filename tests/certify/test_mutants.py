@@ -1,7 +1,7 @@
 """Every planted wrong rule is caught, by the law it breaks, with its name where it has one; right ones pass.
 
 Each is certified in one of its dtypes and with one key, chosen by its name: half of them in float64, which compiles
-least; the other dtypes share the rest. Every second right rule goes through all contexts. `python -m benchmarks.proof`
+least; the other dtypes share the rest. One right rule in four goes through all contexts. `python -m benchmarks.proof`
 runs every dtype, every context and many keys.
 """
 
@@ -52,7 +52,7 @@ def test_there_are_mutants_enough():
 @pytest.mark.parametrize("rule", RIGHT, ids=lambda r: r.name)
 def test_right_rule_passes(rule):
     dtype, key = chosen(rule)
-    options = dict(rule.options) if key % 2 else {"contexts": [], **rule.options}
+    options = dict(rule.options) if key % 4 == 0 else {"contexts": [], **rule.options}
     certificate = certify(rule.function(), *rule.at(dtype), key=key, **options)
     assert certificate.ok, f"{dtype}, key {key}:\n{certificate}"
 
