@@ -157,6 +157,7 @@ class Trial:
 
     def __init__(self, prover: Prover, laws: Sequence[str], waived: tuple[str, ...], progress: Progress) -> None:
         self.prover, self.chosen, self.waived, self.progress = prover, laws, waived, progress
+        prover.waived = waived
         self.records: list[Record] = []
         self.opinions: list[Opinion] = []
         self.residuals: list[Residual] = []

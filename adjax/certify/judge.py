@@ -85,6 +85,7 @@ class Prover:
     twin: Stage
     why_no_twin: str
     meshes: dict[str, int]
+    waived: tuple[str, ...] = ()        # laws and contexts from which the function departs deliberately
     fails: str = ""                     # why the rule cannot be traced at these shapes
 
     def __init__(

@@ -50,7 +50,7 @@ NO_VERDICT = "(commands.py, line LINE); does the function run at these arguments
         ("rules:log f32[2] --context git", f"unknown context 'git'; there are {', '.join(CONTEXTS)}"),
         ("rules:log f32[2] --waive liner",
          f"unknown law or context to waive 'liner'; there are {', '.join((*LAWS, *CONTEXTS))}"),
-        ("rules:boom f32[2]", "boom raises at the given arguments: RuntimeError: bang (in boom)"),
+        ("rules:boom f32[2]", "boom raises at the given arguments: RuntimeError: bang and more (in boom)"),
     ],
 )  # fmt: skip
 def test_misuse_is_one_clear_line(capsys, arguments, message):
@@ -113,7 +113,7 @@ def test_a_full_disk_is_said(capsys, stand_in, monkeypatch):
     stand_in()
     full = Path("/dev/full")
     if not full.exists():
-        pytest.skip("no /dev/full here")
+        pytest.skip(reason="no /dev/full here")
     assert misuse(capsys, "rules:log", "f32[2]", "--json", str(full)) == (
         "the certificate (proven) could not be written: [Errno 28] No space left on device"
     )
