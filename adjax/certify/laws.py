@@ -195,7 +195,7 @@ def adjoint(prover: Prover, record: Record) -> tuple[list[Opinion], bool]:
         record.note = f"a kink at the given point: another subgradient of {kinks[0].leaf.name} than autodiff's"
     probes = {name: (rounded(s.outputs, u), prover.base_pairs[name].rule.g) for name, u in prover.cotangents.items()}
     opinions = [Opinion("vjp", i, not any(e.leaf == leaf for e in wrong)) for i, leaf in enumerate(s.active)]
-    departs = "forward" in prover.waived and not prover.forward_holds       # differences are of the function's own values
+    departs = "forward" in prover.waived and not prover.forward_holds       # differences are of its own values
     differences = () if departs else (difference_opinions,)
     for oracle in (jvp_opinions, transpose_opinions, *differences):
         opinions += oracle(prover, probes)

@@ -26,7 +26,7 @@ ORACLES = ("vjp", "jvp", "transpose", "differences")
 STEPS = 8
 FIRST_STEP, SMALL_STEP = 0.25, 2.0**-13
 NEAR = 1e-6             # the relative step of one-sided differences
-AROUND = 1e-4           # how far from a kink slopes are looked at, relative to the arguments
+AROUND = 1e-6           # how far from a kink slopes are looked at, relative to the arguments
 SAMPLES = 16            # and at how many points
 
 
@@ -225,7 +225,7 @@ def slopes_around(
     prover: Prover, x: Numbers, passive: Arrays, vs: Sequence[Numbers], seed: int
 ) -> list[list[Numbers]]:
     """For each direction, the slopes of every output at points close by, where ties are broken one way or another."""
-    far, near = (AROUND, AROUND * 1e-3) if prover.sharp.resolution < 1e-12 else (1e-1, 1e-2)
+    far, near = (AROUND, AROUND * 1e-2) if prover.sharp.resolution < 1e-12 else (1e-1, 1e-2)
     found: list[list[Numbers]] = [[] for _ in vs]
     for k in range(SAMPLES):
         rng = generator(seed, "around", k)
@@ -261,7 +261,7 @@ def subgradient(prover: Prover, x: Numbers, passive: Arrays, e: Error, seed: int
         if not all(np.isfinite(t).all() for t in terms):
             return False
         low, high = (sum(float(pick(t, axis=0).sum()) for t in terms) for pick in (np.min, np.max))
-        slack = 1e-3 * sum(float(np.abs(t).max(axis=0).sum()) for t in terms)
+        slack = (1e-5 if prover.sharp.resolution < 1e-12 else 5e-2) * sum(float(np.abs(t).max(axis=0).sum()) for t in terms)
         slack += e.tolerance * float(np.abs(d).sum())
         kinked |= high - low > slack
         if not low - slack <= float((d * e.got).sum()) <= high + slack:
