@@ -70,6 +70,7 @@ class Stage:
         self.plain_value = jax.jit(self.plain_form)
         if self.like is not None:
             self.means, self.why, self._resolution = self.like.means, self.like.why, self.like.resolution
+            self._of_values = self.like.resolution_of_values
             self.plain_rule = jax.jit(WAYS[self.means](self.plain_form))
         else:
             self.means, self.plain_rule, self.why = self._means()
@@ -163,9 +164,17 @@ class Stage:
                 reference = narrowest(self.plain_value, *self.given()[:2])
                 rule = narrowest(self.rule, *self.given())
             own = EPS if self.twin else users
+            self._of_values = max(own, reference)
             coarse = 1e-10 if self.means == "differences" else 0.0
             self._resolution = max(own, reference, min(rule, users), coarse)
         return self._resolution
+
+    @property
+    def resolution_of_values(self) -> float:
+        """The same for the function's values alone: casts in the backward rule do not count."""
+        if not hasattr(self, "_of_values"):
+            _ = self.resolution
+        return self._of_values
 
     def moves(
         self, operands: tuple[Sequence[Any], Sequence[Any], Sequence[Any]], at: Result, seed: int, kinked: bool
