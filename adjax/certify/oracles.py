@@ -27,7 +27,7 @@ STEPS = 8
 FIRST_STEP, SMALL_STEP = 0.25, 2.0**-13
 NEAR = 1e-6             # the relative step of one-sided differences
 AROUND = 1e-6           # how far from a kink slopes are looked at, relative to the arguments
-SAMPLES = 16            # and at how many points
+SAMPLES = 64            # and at how many points
 
 
 def pushforward(form: Callable[..., Any]) -> Callable[..., Any]:
@@ -263,7 +263,7 @@ def subgradient(prover: Prover, x: Numbers, passive: Arrays, e: Error, seed: int
             return False
         low, high = (sum(float(pick(t, axis=0).sum()) for t in terms) for pick in (np.min, np.max))
         size = sum(float(np.abs(t).max(axis=0).sum()) for t in terms)
-        slack = (1e-5 if fine else 5e-2) * size + e.tolerance * float(np.abs(d).sum())
+        slack = (1e-4 if fine else 5e-2) * size + e.tolerance * float(np.abs(d).sum())
         kinked |= high - low > (1e-2 if fine else 0.3) * size               # more than curvature explains
         if not low - slack <= float((d * e.got).sum()) <= high + slack:
             return False
