@@ -14,6 +14,7 @@ from .judge import Prover, Record
 from .oracles import subgradient
 from .plain import reason
 from .probes import Numbers, axis_sizes, dense, generator, points, resized
+from .stage import rounded
 from .subject import Arrays, Leaf, Outputs, Subject
 
 KINKED = ("tied", "all equal", "zero")      # points where a perturbation crosses a kink
@@ -47,6 +48,7 @@ def _at(
     kinks: set[str],
     stages: slice = slice(None),
 ) -> None:
+    active = rounded(prover.subject.active, active)
     blamed = {f.argument for f in record.findings}
     kinked = any(word in name for word in KINKED)
     for outputs, cotangents in list(prover.errors(active, passive, u, kinked))[stages]:

@@ -70,4 +70,4 @@ def test_a_departure_is_refuted_without_its_waiver(rule):
     options = {name: value for name, value in rule.options.items() if name != "waive"}
     certificate = certify(rule.function(), *rule.at(dtype), key=key, contexts=[], **options)
     assert not certificate.ok
-    assert {f.law for f in certificate.failures} <= set(rule.options["waive"])
+    assert {f.law for f in certificate.failures} & set(rule.options["waive"])
