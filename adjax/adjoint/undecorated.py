@@ -119,8 +119,8 @@ def withheld(f: Callable[..., Any], *args: Any) -> tuple[list[str], Callable[...
         whole. The arguments are arrays.
 
     >>> names, g = withheld(lambda x: x * jnp.sin(x), jnp.array(2.0))
-    >>> names, jax.grad(lambda x: g(0, x))(2.0) == jnp.sin(2.0)
-    (['sin', 'mul'], Array(True, dtype=bool))
+    >>> names, float(jax.grad(lambda x: g(0, x))(2.0)) == float(jnp.sin(2.0))
+    (['sin', 'mul'], True)
     """
     closed, tree, _ = _equations(f, args)
     opened = _opened(closed)
