@@ -1,4 +1,4 @@
-"""The layers under test, one table: function, naive reference, arguments. Every law runs over every case.
+"""What a layer under test is: function, naive reference, arguments. `tests/layers/families` holds the table of them.
 
 Sizes are small and all axes differ, so that a transposed or swapped axis cannot go unnoticed. Values are signed and
 have at most 8 significant bits, so that they are the same numbers in every dtype.
@@ -6,16 +6,14 @@ have at most 8 significant bits, so that they are the same numbers in every dtyp
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-
-from adjax import AffineParams, affine
 
 PyTree = Any
 
@@ -34,27 +32,40 @@ class Case:
         return self.name
 
 
-def plain_affine(params: Any, X: Array) -> Array:
-    """What autodiff is asked about."""
-    W, b = params
-    return X @ W if b is None else X @ W + b
+@dataclass(frozen=True)
+class Certified:
+    """A layer at options and arguments for which it must have a certificate; in all contexts or in the eager one."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    everywhere: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)        # of `certify`
+
+    def __repr__(self) -> str:
+        return self.name
 
 
-def affine_arguments(*leading: int, d: int = 5, p: int = 3, bias: bool = True) -> Callable[[np.random.Generator], Any]:
-    """A maker of `(AffineParams(W[d, p], b[p]), X[*leading, d])`."""
+@dataclass(frozen=True)
+class Layout:
+    """A case laid out over a mesh of 4 × 2 devices with the axes "data" and "model".
 
-    def make(rng: np.random.Generator) -> tuple[AffineParams, Array]:
-        return AffineParams(normal(rng, d, p), normal(rng, p) if bias else None), normal(rng, *leading, d)
+    Attributes:
+        case: its arguments' sharded axes divide.
+        arguments: a tree like the arguments whose leaves are `PartitionSpec`s.
+        output: the same for the output.
+        modes: "auto" (sharded arrays under jit), "explicit" (axis types), "shard_map" (only where the layer works on
+            each shard alone).
+    """
 
-    return make
+    name: str
+    case: Case
+    arguments: Any
+    output: Any
+    modes: tuple[str, ...] = ("auto", "explicit", "shard_map")
 
-
-AFFINE = Case("affine", affine, plain_affine, affine_arguments(4), linear_in=(0,))
-AFFINE_VARIANTS = [
-    Case("no-bias", affine, plain_affine, affine_arguments(4, bias=False), linear_in=(0, 1)),
-    Case("one-example", affine, plain_affine, affine_arguments(), linear_in=(0,)),
-    Case("many-axes", affine, plain_affine, affine_arguments(2, 4), linear_in=(0,)),
-]
+    def __repr__(self) -> str:
+        return self.name
 
 
 def normal(rng: np.random.Generator, *shape: int, dtype: Any = jnp.float64) -> Array:

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jaxtyping import Inexact
 
 from ..adjoint import Like, any_mode, contract, like, sum_leading
+from .checks import check_floating, check_pair
 
 Initializer = Callable[..., Array]
 
@@ -130,13 +130,10 @@ affine.defvjp(affine_fwd, affine_bwd)
 
 def _checked(params: Any, X: Any) -> AffineParams:
     """The parameters, once everything about the operands is as `affine` needs it."""
-    if not isinstance(params, (tuple, list)) or len(params) != 2:
-        got = _kind(params) + (f" of {len(params)}" if isinstance(params, (tuple, list)) else "")
-        raise TypeError(f"affine: params must be AffineParams(W, b) or a tuple (W, b), got {got}")
-    W, b = params
+    W, b = check_pair("affine", params, ("W", "b"), "AffineParams")
     for name, axes, value in (("W", "(d, p)", W), ("b", "(p,)", b), ("X", "(..., d)", X)):
         if not (name == "b" and value is None):
-            _check_floating(name, axes, value)
+            check_floating("affine", name, axes, value)
     if W.ndim != 2:
         raise ValueError(f"affine: W must have the axes (d, p), got shape {W.shape}")
     d, p = W.shape
@@ -149,17 +146,3 @@ def _checked(params: Any, X: Any) -> AffineParams:
     if b is not None and b.shape != (p,):
         raise ValueError(f"affine: b must have shape (p,) = ({p},) to fit W (shape {W.shape}), got shape {b.shape}")
     return AffineParams(W, b)
-
-
-def _kind(value: Any) -> str:
-    """What a value is, in the user's words: JAX wraps Python scalars in types named TypedFloat and the like."""
-    if isinstance(value, (jax.Array, np.ndarray)):
-        return f"an array of shape {value.shape}"
-    return next((t.__name__ for t in (bool, int, float, complex) if isinstance(value, t)), type(value).__name__)
-
-
-def _check_floating(name: str, axes: str, value: Any) -> None:
-    if not isinstance(value, (jax.Array, np.ndarray)):
-        raise TypeError(f"affine: {name} must be an array with the axes {axes}, got {_kind(value)}")
-    if not jnp.issubdtype(value.dtype, np.inexact):
-        raise TypeError(f"affine: {name} must be floating, got dtype {value.dtype} (shape {value.shape})")

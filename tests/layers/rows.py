@@ -259,9 +259,10 @@ def checkpoint(policy: Any = None) -> Row:
 
 def scan(f: Layer, at: Problem) -> Any:
     """Over a batch of every argument: gradient and tangent."""
+    zero = jnp.zeros((), jax.tree.leaves(at.cotangents)[0].dtype)
 
     def total(*batch: Any) -> Array:
-        return jax.lax.scan(lambda s, x: (s + loss(f, at)(*x), None), jnp.zeros((), at.cotangents.dtype), batch)[0]
+        return jax.lax.scan(lambda s, x: (s + loss(f, at)(*x), None), zero, batch)[0]
 
     return jax.grad(total, all_args(at))(*at.batch), jax.jvp(total, at.batch, at.batch)[1]
 

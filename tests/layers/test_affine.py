@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from adjax import AffineParams, affine
-from tests.cases import as_dtype, assert_close, assert_same_types, normal, normal_like, plain_affine
+from tests.cases import as_dtype, assert_close, assert_same_types, normal, normal_like
+from tests.layers.families.affine import plain_affine
 
 NARROW = [jnp.float32, jnp.bfloat16, jnp.float16]
 

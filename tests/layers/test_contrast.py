@@ -10,7 +10,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from adjax import affine, any_mode
-from tests.cases import assert_close, normal, plain_affine
+from tests.cases import assert_close, normal
+from tests.layers.families.affine import plain_affine
 
 NO_FORWARD = TypeError, r"can't apply forward-mode autodiff \(jvp\) to a custom_vjp function"
 NO_TRANSPOSE = NotImplementedError, "Transpose rule .* for 'custom_vjp_call' not implemented"

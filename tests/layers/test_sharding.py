@@ -14,8 +14,9 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from adjax import AffineParams, affine
-from tests.cases import assert_close, normal, plain_affine
+from tests.cases import assert_close, normal
 from tests.conftest import DEVICES
+from tests.layers.families.affine import plain_affine
 
 pytestmark = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
 
