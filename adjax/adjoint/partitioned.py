@@ -1,0 +1,67 @@
+"""Operations that know nothing of layouts, on meshes where layouts are part of the type.
+
+On a mesh with explicit axes an operation must say how its result is laid out, and many (a convolution whose channels
+are sharded, a sum over a sharded batch inside a loop) have no way to. `partitioned` leaves such a computation to the
+partitioner, as on a mesh with automatic axes, and states the layout of its result. Everywhere else it is a plain call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec, auto_axes
+
+from .cotangent import is_explicit, type_of
+
+Names = tuple[Any, ...]
+
+
+def layout_of(x: Any) -> Names:
+    """For each axis of an array the mesh axes it is sharded over: a name, a tuple of names, or None.
+
+    All None where the layout is not part of the type.
+
+    >>> layout_of(jax.numpy.zeros((2, 3)))
+    (None, None)
+    """
+    type_ = type_of(x)
+    names = tuple(type_.sharding.spec) if is_explicit(type_) else ()
+    return (*names, *[None] * (type_.ndim - len(names)))
+
+
+def partitioned(
+    f: Callable[..., Array], *operands: Array, like: Any = None, axes: Sequence[Any] | None = None
+) -> Array:
+    """`f(*operands)`, on a mesh with explicit axes left to the partitioner.
+
+    Args:
+        f: a function of arrays to one array that says nothing of layouts.
+        operands: arrays.
+        like: the primal whose layout the result gets, an array or `like(array)`; or
+        axes: for each axis of the result what `layout_of` says of it. A mesh axis that occurs twice counts once.
+
+    Returns:
+        The result; its layout is part of its type where an operand's is.
+
+    >>> partitioned(lambda x: x[::2], jax.numpy.arange(4.0), axes=(None,)).tolist()
+    [0.0, 2.0]
+    """
+    mesh = next((t.sharding.mesh for t in map(type_of, operands) if is_explicit(t)), None)
+    if mesh is None:
+        return f(*operands)
+    spec = PartitionSpec(*_once(layout_of(like) if axes is None else axes))
+    return auto_axes(f, out_sharding=NamedSharding(mesh, spec))(*operands)
+
+
+def _once(axes: Sequence[Any]) -> Names:
+    """The same layout with every mesh axis used at most once, where it occurs first."""
+    used: set[str] = set()
+    entries: list[Any] = []
+    for names in axes:
+        named = (names,) if isinstance(names, str) else tuple(names or ())
+        free = bool(named) and not used & set(named)
+        entries.append(names if free else None)
+        used |= set(named)
+    return tuple(entries)
