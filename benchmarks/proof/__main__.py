@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -52,7 +53,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--dtype", action="append", choices=DTYPES, help="default: float32; may be repeated")
-    add("--keys", type=_positive, default=1, metavar="N", help="seeds for adjax (default: 1; the bar is 20)")
+    add("--keys", type=_positive, default=1, metavar="N", help="seeds of adjax for right rules (default: 1, bar: 20)")
+    add("--wrong-keys", type=_positive, default=1, metavar="N", help="seeds of adjax for wrong rules (default: 1)")
     add("--only", default="", metavar="SUBSTRING", help="rules whose name contains this, in either case")
     add("--family", action="append", metavar="NAME", help="rules with this before the colon; may be repeated")
     add("--contexts", action="store_true", help="certify the right rules in all contexts")
@@ -78,12 +80,15 @@ def conditions(options: argparse.Namespace) -> Iterator[str]:
     where = environment()
     versions = ", ".join(f"{name} {version(name) or 'not installed'}" for name in LIBRARIES)
     yield f"python {where['python']}, {versions}, {jax.device_count()} {where['device']} devices"
-    right = "right ones in all" if options.contexts else "right ones in none (--contexts: in all)"
-    keys = "one key" if options.keys == 1 else f"{options.keys} keys"
+    right = "in all contexts" if options.contexts else "in no context (--contexts: in all)"
     yield (
-        f"adjax: {keys}, every law; wrong rules in no context (contexts=[]), save those that are wrong in one only; "
-        f"{right}"
+        f"adjax: every law; wrong rules with {_keys(options.wrong_keys)}, in no context (contexts=[]), save those that "
+        f"are wrong in one only; right rules with {_keys(options.keys)}, {right}"
     )
+
+
+def _keys(number: int) -> str:
+    return "one key" if number == 1 else f"{number} keys"
 
 
 def judge(rules: Sequence[Rule], dtype: str, asked: Sequence[Checker], verbose: bool) -> list[Trial]:
@@ -116,18 +121,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not any(groups.values()):
         print("no rule has such a name and dtype; --list prints them all", file=sys.stderr)
         return 2
-    asked = checkers(options.keys, options.contexts)
+    asked = checkers(options.keys, options.wrong_keys, options.contexts)
     for paragraph in (*conditions(options), *LEGEND):
         print(filled(paragraph))
-    results = {dtype: judge(rules, dtype, asked, options.verbose) for dtype, rules in groups.items() if rules}
-    for dtype, trials in results.items():
-        print(*dtype_lines(dtype, trials, asked), sep="\n")
-    if options.json:
-        settings = {name: value for name, value in vars(options).items() if name != "json"}
-        where = environment() | {"checkers": {name: version(name) for name in LIBRARIES}}
-        tables = [record(dtype, trials, asked) for dtype, trials in results.items()]
-        write_json(options.json, {"schema": SCHEMA, "options": settings, "environment": where, "dtypes": tables})
+    results: dict[str, list[Trial]] = {}
+    for dtype, rules in groups.items():
+        if rules:
+            results[dtype] = judge(rules, dtype, asked, options.verbose)
+            print(*dtype_lines(dtype, results[dtype], asked), sep="\n", flush=True)
+            if options.json:
+                write_json(options.json, document(options, results, asked))
     return 1 if any(failures(trials, "adjax") for trials in results.values()) else 0
+
+
+def document(options: argparse.Namespace, results: Mapping[str, Sequence[Trial]], asked: Sequence[Checker]) -> Any:
+    """Every outcome so far, as JSON."""
+    settings = {name: value for name, value in vars(options).items() if name != "json"}
+    where = environment() | {"checkers": {name: version(name) for name in LIBRARIES}}
+    tables = [record(dtype, trials, asked) for dtype, trials in results.items()]
+    return {"schema": SCHEMA, "options": settings, "environment": where, "dtypes": tables}
 
 
 if __name__ == "__main__":

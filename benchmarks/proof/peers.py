@@ -106,6 +106,7 @@ def torch_gradcheck(rule: Rule, dtype: str) -> None:
     if rule.devices > 1:
         raise NotPorted("one device only")
     form, values = floating(rule.function(), rule.at("float64"))
+    torch.set_num_threads(1)                                # the functions are small, and JAX's threads want the cores
     results = jax.eval_shape(floating(rule.function(), rule.at("float64"))[0], *values)
     if any(jnp.iscomplexobj(z) for z in (*values, *results)):
         raise NotPorted("real numbers only")

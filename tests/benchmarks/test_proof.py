@@ -30,7 +30,7 @@ TURN = Right("complex: turned", planted(lambda z: 1j * z, lambda r, dy: (1j * dy
              lambda rng: (rng.standard_normal(3) + 1j * rng.standard_normal(3),), ("float32", "float64"))  # fmt: skip
 REVERSED = Right("waived: reversed", planted(lambda x: x * 1.0, lambda r, dy: (-dy,)), MATRIX,
                  options={"waive": ("adjoint",)})  # fmt: skip
-PEERS = [c for c in judges.checkers(keys=1, contexts=False)[1:] if not c.missing]
+PEERS = [c for c in judges.checkers(keys=1, wrong_keys=1, contexts=False)[1:] if not c.missing]
 
 
 @pytest.mark.parametrize("checker", PEERS, ids=lambda c: c.name)
@@ -118,20 +118,21 @@ def stub(monkeypatch, *verdicts, law="adjoint", diagnosis="dx is 0.5 times the a
 def test_a_mutant_is_killed_by_every_key_or_missed(monkeypatch):
     bad, good = Verdict.REFUTED, Verdict.PROVEN
     stub(monkeypatch, bad, bad)
-    assert judges.certified(HALVED, "float32", keys=2, contexts=False) == Outcome(Found.REFUTED, "", 0, True, True)
+    caught = judges.certified(HALVED, "float32", keys=1, wrong_keys=2, contexts=False)
+    assert caught == Outcome(Found.REFUTED, "", 0, True, True)
     stub(monkeypatch, bad, good)
-    missed = judges.certified(HALVED, "float32", keys=2, contexts=False)
+    missed = judges.certified(HALVED, "float32", keys=1, wrong_keys=2, contexts=False)
     assert (missed.found, missed.note, missed.law) == (Found.PASSED, "proven with key 1", False)
     stub(monkeypatch, Verdict.VACUOUS)
-    assert judges.certified(HALVED, "float32", keys=1, contexts=False).found is Found.PASSED
+    assert judges.certified(HALVED, "float32", keys=1, wrong_keys=1, contexts=False).found is Found.PASSED
     stub(monkeypatch, bad, law="pure", diagnosis="")
-    other = judges.certified(HALVED, "float32", keys=1, contexts=False)
+    other = judges.certified(HALVED, "float32", keys=1, wrong_keys=1, contexts=False)
     assert (other.found, other.law, other.diagnosis) == (Found.REFUTED, False, False)
 
 
 def test_a_right_rule_is_refuted_by_one_key(monkeypatch):
     stub(monkeypatch, Verdict.PROVEN, Verdict.REFUTED)
-    alarm = judges.certified(SINE, "float32", keys=2, contexts=False)
+    alarm = judges.certified(SINE, "float32", keys=2, wrong_keys=1, contexts=False)
     assert alarm == Outcome(Found.REFUTED, "refuted with key 1, adjoint: far off")
 
 
@@ -146,12 +147,12 @@ def test_a_right_rule_is_refuted_by_one_key(monkeypatch):
 )
 def test_which_contexts_are_asked_for(monkeypatch, rule, contexts, expected):
     seen = stub(monkeypatch, Verdict.REFUTED if isinstance(rule, Mutant) else Verdict.PROVEN)
-    judges.certified(rule, "float32", keys=1, contexts=contexts)
+    judges.certified(rule, "float32", keys=1, wrong_keys=1, contexts=contexts)
     assert seen["contexts"] == expected
 
 
 def test_adjax_itself_kills_names_and_passes():
-    ours = judges.checkers(keys=1, contexts=False)[0]
+    ours = judges.checkers(keys=1, wrong_keys=1, contexts=False)[0]
     killed = ours(HALVED, "float32")
     assert (killed.found, killed.law, killed.diagnosis) == (Found.REFUTED, True, True)
     assert killed.seconds > 0
@@ -230,7 +231,7 @@ def toy(monkeypatch):
     ours = Checker("adjax", "adjax", lambda rule, dtype: Outcome(verdicts[rule.name]))
     peer = Checker("peer", "peer", lambda rule, dtype: Outcome(Found.PASSED))
     monkeypatch.setattr(command, "planted", lambda: [HALVED, SINE, TURN])
-    monkeypatch.setattr(command, "checkers", lambda keys, contexts: [ours, peer])
+    monkeypatch.setattr(command, "checkers", lambda keys, wrong_keys, contexts: [ours, peer])
     return verdicts
 
 
@@ -270,3 +271,10 @@ def test_rules_are_chosen_by_name(toy, capsys):
 
 def test_it_is_no_module_of_timings():
     assert not any(name.startswith("proof") for name in find_rows(Options()))
+
+
+def test_a_checker_with_a_dtype_of_its_own_is_asked_once():
+    asked = []
+    remembered = judges._remembered(lambda rule, dtype: asked.append(dtype) or Outcome(Found.PASSED))
+    assert remembered(HALVED, "float32") == remembered(HALVED, "float64") == Outcome(Found.PASSED)
+    assert asked == ["float32"]
