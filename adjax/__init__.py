@@ -1,6 +1,7 @@
 """adjax: layers for JAX whose backward pass is the adjoint of their derivative, written down and proven.
 
     affine, AffineParams                          Y = X W + b, with dW = Xᵀ dY, dX = dY Wᵀ, db = Σ dY
+    einsum                                        any spec of jnp.einsum; the adjoint swaps two terms of the spec
     any_mode, AnyMode                             lifts a jax.custom_vjp to every differentiation mode
     linear_call                                   a linear map with a spelled adjoint
     adjoint, transpose                            of a linear function
@@ -29,3 +30,4 @@ from .certify import assert_adjoint as assert_adjoint
 from .certify import certify as certify
 from .layers import AffineParams as AffineParams
 from .layers import affine as affine
+from .layers import einsum as einsum

@@ -2,3 +2,4 @@
 
 from .affine import AffineParams as AffineParams
 from .affine import affine as affine
+from .einsum import einsum as einsum
