@@ -33,7 +33,7 @@ import numpy as np
 from jax import Array, lax
 
 from ..adjoint import Like, any_mode, contract, is_inexact, layout_of, like, partitioned, wide
-from .checks import check_array
+from .checks import check_array, kind
 from .subscripts import axes_of, natural, parse, read, steps, swap
 
 
@@ -192,7 +192,7 @@ def _layout(inputs: Sequence[str], output: str, operands: Sequence[Array]) -> li
 def _check(spec: Any, operands: Sequence[Any]) -> None:
     """Raises unless spec is a spec and the operands are arrays that fit it."""
     if not isinstance(spec, str):
-        raise TypeError(f"einsum: spec must be a string like 'nd,dp->np', got {type(spec).__name__}")
+        raise TypeError(f"einsum: spec must be a string like 'nd,dp->np', got {kind(spec)}")
     terms, _ = parse(spec)
     for i, (term, x) in enumerate(zip(terms, operands, strict=False)):
         check_array("einsum", f"operand {i} of {spec!r}", f"({axes_of(term)})", x)
