@@ -76,7 +76,7 @@ class Prover:
 
     Attributes:
         user: the stage in the user's dtypes.
-        twin: the float64 stage.
+        twin: the float64 stage; the user's where that is in float64, or where a prover at other sizes has none.
         sharp: the twin, or the user's stage where the function does not run in float64.
         why_no_twin: the reason of the latter.
     """
@@ -95,7 +95,8 @@ class Prover:
         leaves = (*subject.active, *subject.outputs)
         self.user = Stage(subject, False, like.user if like else None)
         self.wide_already = all(np.dtype(leaf.dtype) in (np.dtype(float), np.dtype(complex)) for leaf in leaves)
-        self.twin = self.user if self.wide_already else Stage(subject, True, like.twin if like else None)
+        alone = self.wide_already or bool(like and like.why_no_twin)
+        self.twin = self.user if alone else Stage(subject, True, like.twin if like else None)
         self.why_no_twin = like.why_no_twin if like else "" if self.wide_already else self._why_no_twin()
         self.sharp = self.user if self.why_no_twin else self.twin
         self.base = tuple(map(widened, subject.values[0]))
@@ -152,7 +153,7 @@ class Prover:
         pair = self.sharp.both(active, passive, u)
         moves = self.sharp.moves((active, passive, u), pair.plain, self.seed, kinked)
         floors = self.sharp.floors((active, passive, u), pair.plain, moves, self.typical)
-        yield self._against(pair.rule, pair.plain, floors, SHARP, u, "float64" if self.sharp is self.twin else "")
+        yield self._against(pair.rule, pair.plain, floors, SHARP, u, "" if self.why_no_twin else "float64")
         if self.user is not self.sharp and not self.sharp_only:
             yield self._in_user_dtype((active, passive, u), pair.plain, moves, floors)
 
@@ -236,7 +237,7 @@ class Prover:
 
     @property
     def sharp_dtype(self) -> str:
-        return "float64" if self.sharp is self.twin else str(self.subject.active[0].dtype)
+        return str(self.subject.active[0].dtype) if self.why_no_twin else "float64"
 
 
 def _rowwise(entries: np.ndarray, leaf: float) -> np.ndarray:

@@ -141,6 +141,14 @@ def test_differences_see_a_stop_gradient_in_the_primal(x):
     assert "stop_gradient" in certificate.failures[0].diagnosis
 
 
+def test_a_function_that_runs_in_its_own_dtype_alone(x):
+    """It closes over float32, which float64 does not mix with here: judged in float32, at other sizes too."""
+    scale = jnp.ones((), jnp.float32)
+    certificate = certify(lambda x: scale * jnp.sin(x), x, contexts=[])
+    assert certificate.ok and row(certificate, "sizes").checks, str(certificate)
+    assert any("judged in float32 alone" in warning for warning in certificate.warnings)
+
+
 def test_a_function_that_only_forward_mode_can_differentiate(x):
     def halved(x):
         return jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, 0.5 * c[1] * c[1]), (0, x))[1]

@@ -141,10 +141,14 @@ def fp8_arguments(rng: np.random.Generator) -> tuple[Array, Array, Array]:
 
 
 def test_flax_fp8_in_qdq(rng: np.random.Generator) -> None:
-    """Rounds to float8 going forward, and returns the next scale in place of a cotangent."""
+    """Rounds to float8 going forward, and returns the next scale and maxima in place of cotangents.
+
+    They do not depend on the cotangent, which `linear` sees, and at other points they are larger than the rounding to
+    float8 explains, which `points` sees.
+    """
     fp8 = optional("flax.linen.fp8_ops")
     f = functools.partial(fp8.in_qdq, jnp.float32, jnp.float8_e4m3fn)
-    assert_departs(f, *fp8_arguments(rng), waive=("linear", "adjoint"), contexts=[])
+    assert_departs(f, *fp8_arguments(rng), waive=("linear", "points"), contexts=[])
 
 
 def test_flax_fp8_out_qdq(rng: np.random.Generator) -> None:
