@@ -57,6 +57,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--wrong-keys", type=_positive, default=1, metavar="N", help="seeds of adjax for wrong rules (default: 1)")
     add("--only", default="", metavar="SUBSTRING", help="rules whose name contains this, in either case")
     add("--family", action="append", metavar="NAME", help="rules with this before the colon; may be repeated")
+    add("--checker", action="append", metavar="NAME", help="adjax, and checkers whose name contains this")
     add("--contexts", action="store_true", help="certify the right rules in all contexts")
     add("--verbose", action="store_true", help="say of each rule who is wrong about it")
     add("--list", action="store_true", help="print the names of the rules and stop")
@@ -122,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("no rule has such a name and dtype; --list prints them all", file=sys.stderr)
         return 2
     asked = checkers(options.keys, options.wrong_keys, options.contexts)
+    if options.checker:
+        asked = [c for c in asked if c.name == "adjax" or any(name in c.name for name in options.checker)]
     for paragraph in (*conditions(options), *LEGEND):
         print(filled(paragraph))
     results: dict[str, list[Trial]] = {}

@@ -248,6 +248,12 @@ def test_the_command_prints_and_writes_each_dtype(toy, tmp_path, capsys):
     assert written["options"]["keys"] == 1
 
 
+def test_adjax_may_be_asked_alone(toy, capsys):
+    assert command.main(["--checker", "adjax", "--verbose"]) == 0
+    out = capsys.readouterr().out
+    assert "wrong      sine: halved: caught by all" in out and "peer" not in out
+
+
 @pytest.mark.parametrize(
     ("name", "found"), [("sine: halved", Found.PASSED), ("sine: right", Found.REFUTED), ("sine: right", Found.ERROR)]
 )
