@@ -26,7 +26,6 @@ def case(name: str, spec: str, *shapes: tuple[int, ...]) -> Case:
 
 CASES = [
     case("diagonal-and-product", "iid,dp->pi", (2, 2, 3), (3, 4)),
-    case("trace", "ii", (3, 3)),
     case("three", "ij,jk,kl->li", (2, 3), (3, 4), (4, 5)),
     case("stretched-ellipsis", "n...d,...d->...n", (2, 1, 3), (4, 3)),
     case("summed-out", "aab,c->c", (2, 2, 3), (4,)),
