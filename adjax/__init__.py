@@ -2,6 +2,7 @@
 
     affine, AffineParams                          Y = X W + b, with dW = Xᵀ dY, dX = dY Wᵀ, db = Σ dY
     einsum                                        any spec of jnp.einsum; the adjoint swaps two terms of the spec
+    batch_norm, group_norm                        Y = scale (X − μ)/σ + bias; NormParams, BatchState
     any_mode, AnyMode                             lifts a jax.custom_vjp to every differentiation mode
     linear_call                                   a linear map with a spelled adjoint
     adjoint, transpose                            of a linear function
@@ -29,5 +30,9 @@ from .certify import Certificate as Certificate
 from .certify import assert_adjoint as assert_adjoint
 from .certify import certify as certify
 from .layers import AffineParams as AffineParams
+from .layers import BatchState as BatchState
+from .layers import NormParams as NormParams
 from .layers import affine as affine
+from .layers import batch_norm as batch_norm
 from .layers import einsum as einsum
+from .layers import group_norm as group_norm

@@ -3,3 +3,7 @@
 from .affine import AffineParams as AffineParams
 from .affine import affine as affine
 from .einsum import einsum as einsum
+from .normalization import NormParams as NormParams
+from .normalization_batch import BatchState as BatchState
+from .normalization_batch import batch_norm as batch_norm
+from .normalization_group import group_norm as group_norm

@@ -29,10 +29,12 @@ def check_floating(layer: str, name: str, axes: str, value: Any) -> None:
         raise TypeError(f"{layer}: {name} must be floating, got dtype {value.dtype} (shape {value.shape})")
 
 
-def check_pair(layer: str, params: Any, names: tuple[str, ...], type_name: str) -> tuple[Any, ...]:
-    """The parameters as a tuple. Raises TypeError unless there are as many as names."""
+def check_pair(
+    layer: str, params: Any, names: tuple[str, ...], type_name: str, argument: str = "params"
+) -> tuple[Any, ...]:
+    """The parameters (or another argument) as a tuple. Raises TypeError unless there are as many as names."""
     if not isinstance(params, (tuple, list)) or len(params) != len(names):
         got = kind(params) + (f" of {len(params)}" if isinstance(params, (tuple, list)) else "")
         listed = ", ".join(names)
-        raise TypeError(f"{layer}: params must be {type_name}({listed}) or a tuple ({listed}), got {got}")
+        raise TypeError(f"{layer}: {argument} must be {type_name}({listed}) or a tuple ({listed}), got {got}")
     return tuple(params)
