@@ -1,0 +1,204 @@
+"""The three maps of a convolution where XLA runs on a CPU: the same numbers, each by whichever formulation is quick.
+
+Axes and contracts as in `convolution_geometry`. XLA:CPU multiplies dense images well and does little else well: a
+gradient of weights, groups, a third spatial axis, a stride in the adjoint run ten to a thousand times below its speed.
+The maps are therefore brought into a form that it does well, by what the shapes say:
+
+    a kernel of size one along an axis         the axis is subsampled, and its stride and padding are gone
+    many groups of few channels                sums of shifted copies                     convolution_cpu_shifted
+    other groups                               a dense convolution each
+    three spatial axes                         the taps along the first become channels, its positions examples
+    a point as a kernel, gradients of weights  matrix products                            convolution_cpu_patches
+    a stride, in dx                            a dense convolution for each phase         convolution_cpu_strided
+    the rest                                   XLA's convolution                          convolution_cpu_native
+
+Half precision is widened first: every sum is one of float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from ..adjoint import wide
+from . import convolution_cpu_native as native
+from . import convolution_cpu_patches as patches
+from . import convolution_cpu_shifted as shifted
+from . import convolution_cpu_strided as strided
+from .convolution_geometry import Geometry
+
+FEW = 8            # channels a group up to which shifted copies beat a convolution for each group
+FEW_PAIRS = 16     # pairs of channels, one in and one out, of a group up to which they do so for dW
+MANY_TERMS = 256   # terms of one sum up to which it is written out
+MANY_GROUPS = 128  # groups up to which each is written out
+MANY_TAPS = 64     # taps up to which patches are listed
+
+
+def forward(x: Array, W: Array, g: Geometry) -> Array:
+    """y[n *t o] = Σ_k xp[n (stride · t + dilation · k) c] W[*k c/g o]."""
+    x, W = _widened(x, W)
+    *k, c, _ = W.shape
+    x, g = _subsampled(x, g, k), _without(g, k)
+    if g.groups == 1:
+        return _forward(x, W, g)
+    if c <= FEW and math.prod(k) * c <= MANY_TERMS:
+        return shifted.forward(x, W, g)
+    if g.groups > MANY_GROUPS:
+        return native.forward(x, W, g)
+    return jnp.concatenate([_forward(x, W, _one(g)) for x, W in _by_group(g, x, W)], -1)
+
+
+def adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
+    """dx[n *s c] = Σ over stride · i + dilation · k = low + s of dY[n i o] W[k]ᵀ."""
+    dY, W = _widened(dY, W)
+    k, o = W.shape[:-2], W.shape[-1] // g.groups
+    inner, kept = _without(g, k), _kept(g, k, s)
+    if g.groups == 1:
+        dx = _adjoint_x(dY, W, inner, kept)
+    elif o <= FEW and math.prod(k) * o <= MANY_TERMS:
+        dx = strided.adjoint_x(dY, W, inner, kept, shifted.forward)
+    elif g.groups > MANY_GROUPS:
+        dx = native.adjoint_x(dY, W, inner, kept)
+    else:
+        dx = jnp.concatenate([_adjoint_x(dY, W, _one(inner), kept) for dY, W in _by_group(g, dY, W)], -1)
+    return _put_back(dx, g, k, s)
+
+
+def adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
+    """dW[*k c/g o] = Σ_nt xp[n (stride · t + dilation · k) c]ᵀ dY[n t o]."""
+    x, dY = _widened(x, dY)
+    x, g = _subsampled(x, g, k), _without(g, k)
+    if g.groups == 1:
+        return _adjoint_W(x, dY, g, k)
+    c, o = x.shape[-1] // g.groups, dY.shape[-1] // g.groups
+    if c * o <= FEW_PAIRS and math.prod(k) <= MANY_TERMS:
+        return shifted.adjoint_W(x, dY, g, k)
+    if g.groups > MANY_GROUPS:
+        return native.adjoint_W(x, dY, g, k)
+    return jnp.concatenate([_adjoint_W(x, dY, _one(g), k) for x, dY in _by_group(g, x, dY)], -1)
+
+
+def _forward(x: Array, W: Array, g: Geometry) -> Array:
+    """The forward map of one group."""
+    k, t = W.shape[:-2], g.out(x.shape[1:-1], W.shape[:-2])
+    if math.prod(k) == 1:
+        return patches.product(x, W)
+    if g.rank == 3:
+        return _forward(_folded(x, g, k), _flat(W), _rest(g)).reshape(x.shape[0], *t, -1)
+    return native.forward(x, W, g)
+
+
+def _adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
+    """dx of one group."""
+    k = W.shape[:-2]
+    if math.prod(k) == 1:
+        return patches.product(dY, W.swapaxes(-1, -2))
+    if g.rank == 3:
+        rows = dY.reshape(-1, *dY.shape[2:])                                  # (n t, t, t, o)
+        return _unfolded(_adjoint_x(rows, _flat(W), _rest(g), s[1:]), g, k, s, dY.shape[1])
+    return strided.adjoint_x(dY, W, g, s, native.forward)
+
+
+def _adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
+    """dW of one group."""
+    if g.rank == 3 and math.prod(k) > 1:
+        rows = dY.reshape(-1, *dY.shape[2:])
+        dW = _adjoint_W(_folded(x, g, k), rows, _rest(g), k[1:])              # (k, k, (k c), o)
+        return jnp.moveaxis(dW.reshape(*k[1:], k[0], -1, dY.shape[-1]), 2, 0)
+    return patches.adjoint_W(x, dY, g, k) if math.prod(k) <= MANY_TAPS else native.adjoint_W(x, dY, g, k)
+
+
+def _widened(*operands: Array) -> tuple[Array, ...]:
+    return tuple(x.astype(wide(x.dtype)) for x in operands)
+
+
+def _one(g: Geometry) -> Geometry:
+    return replace(g, groups=1)
+
+
+def _by_group(g: Geometry, a: Array, b: Array) -> list[tuple[Array, Array]]:
+    """Both split along their last axes."""
+    return list(zip(jnp.split(a, g.groups, -1), jnp.split(b, g.groups, -1), strict=True))
+
+
+# A kernel of size one along an axis reads every stride-th entry of xp and nothing else.
+
+
+def _without(g: Geometry, k: Sequence[int]) -> Geometry:
+    """The geometry after the axes on which the kernel has size one are subsampled."""
+    stride, dilation = (tuple(a if k > 1 else 1 for k, a in zip(k, axes, strict=True)) for axes in (g.stride, g.dilation))
+    padding = tuple(pair if k > 1 else (0, 0) for k, pair in zip(k, g.padding, strict=True))
+    return Geometry(stride, padding, dilation, g.groups)
+
+
+def _kept(g: Geometry, k: Sequence[int], s: Sequence[int]) -> tuple[int, ...]:
+    """s once subsampled."""
+    return tuple(s if k > 1 else t for k, s, t in zip(k, s, g.out(s, k), strict=True))
+
+
+def _pads(g: Geometry, k: Sequence[int], s: Sequence[int]) -> list[tuple[int, int, int]]:
+    """`lax.pad`'s (low, high, interior) that put entry i of a subsampled axis at stride · i - low of s."""
+    axes = zip(k, s, g.reach(g.out(s, k)), g.stride, g.padding, strict=True)
+    inner = [
+        (-low, s - reach + low, stride - 1) if k == 1 else (0, 0, 0) for k, s, reach, stride, (low, _) in axes
+    ]
+    return [(0, 0, 0), *inner, (0, 0, 0)]
+
+
+def _put_back(dx: Array, g: Geometry, k: Sequence[int], s: Sequence[int]) -> Array:
+    """dx[n *s c] from what was subsampled."""
+    pads = _pads(g, k, s)
+    return lax.pad(dx, jnp.zeros((), dx.dtype), pads) if any(map(any, pads)) else dx
+
+
+def _subsampled(x: Array, g: Geometry, k: Sequence[int]) -> Array:
+    """x at every stride-th entry along the axes on which the kernel has size one: the adjoint of `_put_back`."""
+    s = x.shape[1:-1]
+    padding = [pair if k == 1 else (0, 0) for k, pair in zip(k, g.padding, strict=True)]
+    if any(map(any, padding)):
+        x = jnp.pad(x, [(0, 0), *padding, (0, 0)])
+    steps = [
+        slice(None, reach, stride) if k == 1 else slice(None)
+        for k, reach, stride in zip(k, g.reach(g.out(s, k)), g.stride, strict=True)
+    ]
+    return x[(slice(None), *steps)]
+
+
+# A convolution over three axes is one over two, of n · t examples and k · c channels.
+
+
+def _rest(g: Geometry) -> Geometry:
+    """The geometry of the axes but the first."""
+    return Geometry(g.stride[1:], g.padding[1:], g.dilation[1:], g.groups)
+
+
+def _flat(W: Array) -> Array:
+    """W[k k (k c) o]."""
+    return jnp.moveaxis(W, 0, 2).reshape(*W.shape[1:3], -1, W.shape[-1])
+
+
+def _folded(x: Array, g: Geometry, k: Sequence[int]) -> Array:
+    """x[(n t) s s (k c)]: at each position along the first axis what the taps along it read."""
+    n, s, c = x.shape[0], x.shape[2:-1], x.shape[-1]
+    reach = g.reach(g.out(x.shape[1:-1], k))[0]
+    xp = jnp.pad(x, ((0, 0), g.padding[0], (0, 0), (0, 0), (0, 0)))
+    taps = [xp[:, tap * g.dilation[0] :][:, : reach : g.stride[0]] for tap in range(k[0])]
+    return jnp.concatenate(taps, -1).reshape(-1, *s, k[0] * c)
+
+
+def _unfolded(dx: Array, g: Geometry, k: Sequence[int], s: Sequence[int], t: int) -> Array:
+    """dx[n *s c]: what the taps along the first axis read, added up where they read it."""
+    (low, _), stride, dilation = g.padding[0], g.stride[0], g.dilation[0]
+    taps = jnp.split(dx.reshape(-1, t, *dx.shape[1:]), k[0], -1)
+    none, total = (0, 0, 0), None
+    for tap, part in enumerate(taps):
+        start = tap * dilation - low
+        pads = [none, (start, s[0] - start - ((t - 1) * stride + 1), stride - 1), none, none, none]
+        part = lax.pad(part, jnp.zeros((), part.dtype), pads)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
