@@ -3,6 +3,7 @@
     affine, AffineParams                          Y = X W + b, with dW = Xᵀ dY, dX = dY Wᵀ, db = Σ dY
     einsum                                        any spec of jnp.einsum; the adjoint swaps two terms of the spec
     batch_norm, group_norm                        Y = scale (X − μ)/σ + bias; NormParams, BatchState
+    max_pool, avg_pool, global_avg_pool           over windows of 1 to 3 spatial axes, and over all of them
     any_mode, AnyMode                             lifts a jax.custom_vjp to every differentiation mode
     linear_call                                   a linear map with a spelled adjoint
     adjoint, transpose                            of a linear function
@@ -33,6 +34,9 @@ from .layers import AffineParams as AffineParams
 from .layers import BatchState as BatchState
 from .layers import NormParams as NormParams
 from .layers import affine as affine
+from .layers import avg_pool as avg_pool
 from .layers import batch_norm as batch_norm
 from .layers import einsum as einsum
+from .layers import global_avg_pool as global_avg_pool
 from .layers import group_norm as group_norm
+from .layers import max_pool as max_pool

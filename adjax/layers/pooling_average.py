@@ -1,0 +1,202 @@
+"""Average over windows: Y[t] = 1/m[t] Σ_k x[s(t, k)], and over everything.
+
+Axes: n any leading axes, s spatial axes in (1 to 3), t windows along them, k positions in a window, c channels. Along
+one axis s(t, k) = stride · t + k - low, and an element outside of x is 0. m[t] counts the positions inside of x, or all
+where the padding counts.
+
+A fixed linear map: with S the sum over windows, Y = diag(1/m) S x, hence
+
+    ⟨diag(1/m) S δx, dY⟩ = ⟨δx, Sᵀ diag(1/m) dY⟩        so  dx[s] = Σ_t Σ_k [s(t, k) = s] dY[t] / m[t]
+
+The average over everything is one window: dx[s] = dY / m for all s. Nothing depends on the values of x: no residuals.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from ..adjoint import Like, any_mode, layout_of, partitioned, wide
+from .checks import check_floating
+from .pooling_windows import Windows, resolved
+
+MOST_TERMS = 64                             # of a sum that is written out; longer ones are left to the platform
+
+
+def avg_pool(
+    x: Array, window: Any, *, stride: Any = None, padding: Any = "VALID", count_padding: bool = False
+) -> Array:
+    """Y[n, *t, c] = mean over the window at t of x[n, stride · t + k - low, c].
+
+    Args:
+        x: `[n..., *s, c]`, floating, channels last.
+        window: sizes of the window, a tuple of one for each of 1 to 3 spatial axes. A number is the size along every
+            axis between the first and the last.
+        stride: from one window to the next, a number or one for each axis. As in most libraries, it is the window if
+            it is left out.
+        padding: "VALID" for none, "SAME" for t = ⌈s / stride⌉, a number, or a pair (low, high) for each spatial axis.
+        count_padding: whether padded positions, which are 0, count in the divisor. If not, a window at the border is
+            the mean of its elements inside of x.
+
+    Returns:
+        `Y[n..., *t, c]` of x's dtype, t = ⌊(s + low + high - window) / stride⌋ + 1. Half precision accumulates in
+        float32.
+
+    Raises:
+        TypeError: x is no floating array.
+        ValueError: x has not enough axes; window or stride is not positive, padding negative or unknown; the window is
+            larger than the padded input, or lies wholly in the padding.
+
+    No residuals: the map is linear and fixed.
+
+    >>> x = jnp.array([[2.0, 4.0, 9.0]])[..., None]
+    >>> avg_pool(x, 2, stride=1, padding="SAME")[0, :, 0].tolist()
+    [3.0, 6.5, 9.0]
+    >>> avg_pool(x, 2, stride=1, padding="SAME", count_padding=True)[0, :, 0].tolist()
+    [3.0, 6.5, 4.5]
+    >>> jax.grad(lambda x: avg_pool(x, 2, stride=1).sum())(x)[0, :, 0].tolist()
+    [0.5, 1.0, 0.5]
+    """
+    windows = resolved("avg_pool", x, window, stride, padding)
+    check_floating("avg_pool", "x", "(n, *s, c)", x)
+    return _avg_pool(x, windows, bool(count_padding))
+
+
+@any_mode
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _avg_pool(x: Array, windows: Windows, count_padding: bool) -> Array:
+    first = windows.first(x.ndim)
+    m = divisors(windows, x.shape[first:-1], count_padding)
+
+    def averages(x: Array) -> Array:
+        own = partial(own_sums, windows=windows)
+        on_cpu = partial(sums, windows=windows) if windows.size <= MOST_TERMS else own
+        Sx = lax.platform_dependent(x.astype(wide(x.dtype)), cpu=on_cpu, default=own)        # (n, s, c) -> (n, t, c)
+        return (Sx / m.astype(Sx.dtype)).astype(x.dtype)
+
+    names = layout_of(x)
+    return partitioned(averages, x, axes=(*names[:first], *[None] * windows.rank, names[-1]))
+
+
+def _avg_pool_fwd(x: Array, windows: Windows, count_padding: bool) -> tuple[Array, Like]:
+    return _avg_pool.fun(x, windows, count_padding), Like(jax.typeof(x))
+
+
+def _avg_pool_bwd(windows: Windows, count_padding: bool, x: Like, dY: Array) -> tuple[Array]:
+    s = x.type.shape[windows.first(dY.ndim) : -1]
+    m = divisors(windows, s, count_padding)
+
+    def spread(dY: Array) -> Array:
+        own = lambda dY: own_sums_transpose(dY, windows, s)
+        on_cpu = (lambda dY: sums_transpose(dY, windows, s)) if np.prod(windows.overlaps) <= MOST_TERMS else own
+        share = dY.astype(wide(dY.dtype)) / m.astype(wide(dY.dtype))                         #              (n, t, c)
+        return lax.platform_dependent(share, cpu=on_cpu, default=own).astype(dY.dtype)       # (n, t, c) -> (n, s, c)
+
+    return (partitioned(spread, dY, like=x),)
+
+
+def _avg_pool_tangent(windows: Windows, count_padding: bool, x: Like, tangents: tuple[Array]) -> Array:
+    """The map is its own derivative."""
+    return _avg_pool.fun(tangents[0], windows, count_padding)
+
+
+_avg_pool.defvjp(_avg_pool_fwd, _avg_pool_bwd)
+_avg_pool.deftangent(_avg_pool_tangent)
+
+
+def divisors(windows: Windows, s: tuple[int, ...], count_padding: bool) -> np.ndarray:
+    """m[*t 1]: how many positions of each window count."""
+    inside = windows.inside(s)
+    return np.expand_dims(np.full_like(inside, windows.size) if count_padding else inside, -1)
+
+
+def own_sums(x: Array, windows: Windows) -> Array:
+    """S x by the platform's own operation."""
+    return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, **windows.over(x.ndim))
+
+
+def own_sums_transpose(y: Array, windows: Windows, s: tuple[int, ...]) -> Array:
+    """Sᵀ y by the transpose of the platform's own operation."""
+    x = jax.ShapeDtypeStruct((*y.shape[: windows.first(y.ndim)], *s, y.shape[-1]), y.dtype)
+    back = jax.linear_transpose(partial(own_sums, windows=windows), x)
+    return jnp.asarray(back(y)[0])
+
+
+def sums(x: Array, windows: Windows) -> Array:
+    """(S x)[t] = Σ_k x[s(t, k)]."""
+    first = windows.first(x.ndim)
+    return _sum(s.or_zero(x, first) for s in windows.held(x.shape[first:-1]))                # (n, s, c) -> (n, t, c)
+
+
+def sums_transpose(y: Array, windows: Windows, s: tuple[int, ...]) -> Array:
+    """(Sᵀ y)[s] = Σ_t Σ_k [s(t, k) = s] y[t]."""
+    first = windows.first(y.ndim)
+    return _sum(t.or_zero(y, first) for t in windows.holding(s))                             # (n, t, c) -> (n, s, c)
+
+
+def _sum(terms: Iterable[Array]) -> Array:
+    return functools.reduce(operator.add, terms)
+
+
+def global_avg_pool(x: Array) -> Array:
+    """Y[n, c] = mean of x[n, *s, c] over all s.
+
+    Args:
+        x: `[n, *s, c]`, floating, any number of axes between the first and the last.
+
+    Returns:
+        `Y[n, c]` of x's dtype. Half precision accumulates in float32.
+
+    Raises:
+        TypeError: x is no floating array.
+        ValueError: x has no spatial axis, or an empty one.
+
+    No residuals: the map is linear and fixed.
+
+    >>> global_avg_pool(jnp.array([[[1.0, 5.0], [3.0, 7.0]]])).tolist()
+    [[2.0, 6.0]]
+    """
+    check_floating("global_avg_pool", "x", "(n, *s, c)", x)
+    if x.ndim < 3:
+        raise ValueError(f"global_avg_pool: x must have the axes (n, *s, c), one s at least, got shape {x.shape}")
+    if 0 in x.shape[1:-1]:
+        raise ValueError(f"global_avg_pool: there is no mean of no elements, got shape {x.shape}")
+    return _global_avg_pool(x)
+
+
+@any_mode
+@jax.custom_vjp
+def _global_avg_pool(x: Array) -> Array:
+    m = int(np.prod(x.shape[1:-1]))
+
+    def average(x: Array) -> Array:
+        total = jnp.sum(x, axis=tuple(range(1, x.ndim - 1)), dtype=wide(x.dtype))            # (n, s, c) -> (n, c)
+        return (total / m).astype(x.dtype)
+
+    names = layout_of(x)
+    return partitioned(average, x, axes=(names[0], names[-1]))
+
+
+def _global_avg_pool_fwd(x: Array) -> tuple[Array, Like]:
+    return _global_avg_pool.fun(x), Like(jax.typeof(x))
+
+
+def _global_avg_pool_bwd(x: Like, dY: Array) -> tuple[Array]:
+    shape = x.type.shape
+
+    def spread(dY: Array) -> Array:
+        share = (dY.astype(wide(dY.dtype)) / int(np.prod(shape[1:-1]))).astype(dY.dtype)     #              (n, c)
+        return lax.broadcast_in_dim(share, shape, (0, len(shape) - 1))                       # (n, c) -> (n, s, c)
+
+    return (partitioned(spread, dY, like=x),)
+
+
+_global_avg_pool.defvjp(_global_avg_pool_fwd, _global_avg_pool_bwd)
