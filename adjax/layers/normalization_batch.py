@@ -11,7 +11,8 @@ The rest is in `normalization`: with A = Σₙ dY and C = Σₙ dY (X − μ), b
     dX = k (dY − psum(A)/N − (X − μ) r² psum(C)/N),    k = scale r,    dscale = r C,    dbias = A
 
 where A and C without a psum are those of this device: that the parameters are replicated is known outside, and so is
-the sum of their cotangents. A mask M multiplies X − μ and dY; where it is 0, so are Y and dX.
+the sum of their cotangents. The statistics are results too, from which the new state is made: their cotangents dμ and
+dσ² add (dμ + 2 (X − μ) dσ²)/N to dX. A mask M multiplies X − μ and dY; where it is 0, so are Y and dX.
 
 With given statistics (`train=False`) Y is affine in X, and they are variables of their own:
 
@@ -32,6 +33,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from ..adjoint import Like, any_mode, like
+from ..adjoint.cotangent import varying
 from .checks import check_array, check_pair
 from .normalization import (
     NormParams,
@@ -106,9 +108,9 @@ def batch_norm(
     Returns:
         Y, of x's shape and dtype, and the state. In training it is momentum · old + (1 − momentum) · batch, of the
         old one's dtype, with the biased variance, as in flax; PyTorch's running variance is the unbiased one, N/(N − 1)
-        times as large, and its momentum is that of the new value. It is a constant of differentiation
-        (`stop_gradient`), as running averages are. Otherwise the state is returned as it is, and Y is differentiable
-        in it. Statistics, and all that lies between, are float32, or wider where an operand is.
+        times as large, and its momentum is that of the new value. Otherwise the state is returned as it is. All is
+        differentiable, the new state too, as in plain JAX: where it is not part of the loss (`has_aux=True`) it costs
+        nothing. Statistics, and all that lies between, are float32, or wider where an operand is.
 
         Where a channel has one entry, σ² = 0 and Y = bias. Where it has none (an empty batch, a mask that is all
         False), its state stays as it is.
@@ -136,12 +138,13 @@ def batch_norm(
         return _with_given(checked, x, state, mask, float(eps)), state
     axis_name = tuple(axis_name) if isinstance(axis_name, list) else axis_name
     y, mean, var = _with_its_own(checked, x, mask, float(eps), axis_name)
-    counted = jnp.asarray(_entries(x, mask, axis_name, mean.dtype)).ravel() > 0
+    N = _entries(x, mask, axis_name, mean.dtype)
 
     def update(old: Array, new: Array) -> Array:
-        return jnp.where(counted, momentum * old + (1 - momentum) * new.astype(old.dtype), old)
+        new = momentum * old + (1 - momentum) * new.astype(old.dtype)
+        return jnp.where(N.ravel() > 0, new, old) if isinstance(N, Array) else new if N else old
 
-    return y, BatchState(*map(lax.stop_gradient, map(update, state, (mean, var))))
+    return y, BatchState(*map(update, state, (mean, var)))
 
 
 # With the statistics of the batch
@@ -173,11 +176,12 @@ def _with_its_own_bwd(
     eps: float, axis_name: Any, residuals: BatchResiduals, cotangents: tuple[Float[Array, "*n c"], Array, Array]
 ) -> tuple[NormParams, Array, None]:
     scale, bias, x, mean, r, where, N = residuals
-    dY = cotangents[0]                                                             # the state is a constant
+    dY, dmean, dvar = cotangents
+    dmean, dvar = (_to_each_device(along(d, x), x, axis_name) for d in (dmean, dvar))
     k = r if scale is None else r * along(scale.astype(r.dtype), x)
     A, C = _sums(x, dY, mean, where)                                               # (n, c) -> (1, c)
-    p = r * r * k * _over_devices(C, axis_name) / N                                # (1, c)
-    q = k * _over_devices(A, axis_name) / N                                        # (1, c)
+    p = (r * r * k * _over_devices(C, axis_name) - 2 * dvar) / N                   # (1, c)
+    q = (k * _over_devices(A, axis_name) - dmean) / N                              # (1, c)
     dX = pulled_back(x, dY, mean, (k, p, q), where)                                # (n, c)
     return _of_params(scale, bias, r, A, C), dX, None
 
@@ -246,6 +250,16 @@ def _average(t: Array, N: Any, axis_name: Any) -> Array:
 
 def _over_devices(total: Array, axis_name: Any) -> Array:
     return total if axis_name is None else lax.psum(total, axis_name)
+
+
+def _to_each_device(d: Array, x: Array, axis_name: Any) -> Array:
+    """The adjoint of `_over_devices`: the sum of what all devices say of the total.
+
+    Where the types know that the total is one and the same on all devices (`check_vma`), its cotangent is that sum.
+    """
+    names = axis_name if isinstance(axis_name, tuple) else () if axis_name is None else (axis_name,)
+    apart = tuple(name for name in names if name not in varying(jax.typeof(x)))
+    return _over_devices(d, apart or None)
 
 
 def _entries(x: Array, where: Array | None, axis_name: Any, dtype: Any) -> Any:

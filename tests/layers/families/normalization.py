@@ -43,7 +43,7 @@ def plain_batch_norm(
     var = over(jnp.where(mask, x - mean, 0) ** 2) / jnp.maximum(N, 1)
     pairs = ((s, v.astype(s.dtype)) for s, v in zip(state, (mean, var), strict=True))
     new = (jnp.where(N > 0, momentum * s + (1 - momentum) * v, s) for s, v in pairs)
-    return jnp.where(mask, plain(params, x, mean, var, eps), 0), jax.lax.stop_gradient(BatchState(*new))
+    return jnp.where(mask, plain(params, x, mean, var, eps), 0), BatchState(*new)
 
 
 def plain_group_norm(params: Any, x: Array, *, groups: int, eps: float = EPS) -> Array:
@@ -116,7 +116,7 @@ def group_certified(name: str, dtype: Any, *shape: int, groups: int, everywhere:
 
 
 WITH_STATE = arguments(5, 3, state=True)(np.random.default_rng(1))
-POSITIVE = {"domain": {"state": (0.1, 8.0)}}
+POSITIVE: dict[str, Any] = {"domain": {"state": (0.1, 8.0)}}
 CERTIFIED = [
     batch_certified("images", jnp.float32, 2, 3, 4, 5, everywhere=True),
     batch_certified("rows", jnp.float64, 6, 3),
@@ -125,7 +125,7 @@ CERTIFIED = [
     batch_certified("a large eps", jnp.float32, 6, 3, eps=0.5),
     batch_certified("masked entries", jnp.float32, 4, 3, 2, where=MASK),
     Certified("batch_norm, the new state", lambda params, x, state: batch_norm(params, x, state, train=True),
-              WITH_STATE),
+              WITH_STATE, options=POSITIVE),
     Certified("batch_norm, evaluating", evaluating(batch_norm), WITH_STATE, True, POSITIVE),
     group_certified("images", jnp.float32, 2, 3, 4, 6, groups=3, everywhere=True),
     group_certified("no positions", jnp.float64, 3, 8, groups=2),
