@@ -124,10 +124,13 @@ def own_sums(x: Array, windows: Windows) -> Array:
 
 
 def own_sums_transpose(y: Array, windows: Windows, s: tuple[int, ...]) -> Array:
-    """Sᵀ y by the transpose of the platform's own operation."""
-    x = jax.ShapeDtypeStruct((*y.shape[: windows.first(y.ndim)], *s, y.shape[-1]), y.dtype)
-    back = jax.linear_transpose(partial(own_sums, windows=windows), x)
-    return jnp.asarray(back(y)[0])
+    """Sᵀ y by the platform's own operation: sums over windows of y with stride - 1 zeros between its entries."""
+    reach = [(t - 1) * step + 1 for t, step in zip(windows.out(s), windows.stride, strict=True)]
+    axes = zip(s, reach, windows.window, windows.padding, strict=True)
+    margins = tuple((k - 1 - low, size + low - length) for size, length, k, (low, _) in axes)
+    over = Windows(windows.window, (1,) * windows.rank, margins).over(y.ndim)
+    apart = (1,) * windows.first(y.ndim) + windows.stride + (1,)
+    return lax.reduce_window(y, np.zeros((), y.dtype), lax.add, base_dilation=apart, **over)
 
 
 def sums(x: Array, windows: Windows) -> Array:
