@@ -18,7 +18,7 @@ Half precision is widened first: every sum is one of float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ FEW_PAIRS = 16     # pairs of channels, one in and one out, of a group up to whi
 MANY_TERMS = 256   # terms of one sum up to which it is written out
 MANY_GROUPS = 128  # groups up to which each is written out
 MANY_TAPS = 64     # taps up to which patches are listed
+NARROW = 32        # channels up to which a product is as long as if it had one
 
 
 def forward(x: Array, W: Array, g: Geometry) -> Array:
@@ -59,8 +60,8 @@ def adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
     inner, kept = _without(g, k), _kept(g, k, s)
     if g.groups == 1:
         dx = _adjoint_x(dY, W, inner, kept)
-    elif o <= FEW and math.prod(k) * o <= MANY_TERMS:
-        dx = strided.adjoint_x(dY, W, inner, kept, shifted.forward)
+    elif o <= FEW and math.prod(k) * o <= MANY_TERMS and _has_phases(inner):
+        dx = shifted.adjoint_x(dY, W, inner, kept)
     elif g.groups > MANY_GROUPS:
         dx = native.adjoint_x(dY, W, inner, kept)
     else:
@@ -100,7 +101,10 @@ def _adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
     if g.rank == 3:
         rows = dY.reshape(-1, *dY.shape[2:])                                  # (n t, t, t, o)
         return _unfolded(_adjoint_x(rows, _flat(W), _rest(g), s[1:]), g, k, s, dY.shape[1])
-    return strided.adjoint_x(dY, W, g, s, native.forward)
+    together = math.prod(g.stride) * W.shape[-2]
+    if max(g.stride) > 1 and together <= NARROW and _has_phases(g):
+        return strided.adjoint_x(dY, W, g, s)
+    return native.adjoint_x(dY, W, g, s)
 
 
 def _adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
@@ -109,7 +113,14 @@ def _adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
         rows = dY.reshape(-1, *dY.shape[2:])
         dW = _adjoint_W(_folded(x, g, k), rows, _rest(g), k[1:])              # (k, k, (k c), o)
         return jnp.moveaxis(dW.reshape(*k[1:], k[0], -1, dY.shape[-1]), 2, 0)
-    return patches.adjoint_W(x, dY, g, k) if math.prod(k) <= MANY_TAPS else native.adjoint_W(x, dY, g, k)
+    if math.prod(k) == 1 or (max(g.stride) > 1 and math.prod(k) <= MANY_TAPS):
+        return patches.adjoint_W(x, dY, g, k)
+    return native.adjoint_W(x, dY, g, k)
+
+
+def _has_phases(g: Geometry) -> bool:
+    """Whether dx is what the formulations by phase are for."""
+    return max(g.stride) == 1 or max(g.dilation) == 1
 
 
 def _widened(*operands: Array) -> tuple[Array, ...]:
@@ -130,7 +141,8 @@ def _by_group(g: Geometry, a: Array, b: Array) -> list[tuple[Array, Array]]:
 
 def _without(g: Geometry, k: Sequence[int]) -> Geometry:
     """The geometry after the axes on which the kernel has size one are subsampled."""
-    stride, dilation = (tuple(a if k > 1 else 1 for k, a in zip(k, axes, strict=True)) for axes in (g.stride, g.dilation))
+    stride = tuple(stride if k > 1 else 1 for k, stride in zip(k, g.stride, strict=True))
+    dilation = tuple(dilation if k > 1 else 1 for k, dilation in zip(k, g.dilation, strict=True))
     padding = tuple(pair if k > 1 else (0, 0) for k, pair in zip(k, g.padding, strict=True))
     return Geometry(stride, padding, dilation, g.groups)
 
@@ -183,7 +195,7 @@ def _flat(W: Array) -> Array:
 
 def _folded(x: Array, g: Geometry, k: Sequence[int]) -> Array:
     """x[(n t) s s (k c)]: at each position along the first axis what the taps along it read."""
-    n, s, c = x.shape[0], x.shape[2:-1], x.shape[-1]
+    s, c = x.shape[2:-1], x.shape[-1]
     reach = g.reach(g.out(x.shape[1:-1], k))[0]
     xp = jnp.pad(x, ((0, 0), g.padding[0], (0, 0), (0, 0), (0, 0)))
     taps = [xp[:, tap * g.dilation[0] :][:, : reach : g.stride[0]] for tap in range(k[0])]

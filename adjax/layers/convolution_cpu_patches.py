@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .convolution_cpu_shifted import padded, windows
+from .convolution_cpu_rows import sum_over_rows, windows
 from .convolution_geometry import Geometry
 
 BLOCK = 2**20     # bytes of patches in a block: half a megabyte to two serve alike
@@ -29,29 +29,20 @@ def product(x: Array, W: Array) -> Array:
 def adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
     """dW[*k c o], for one group."""
     c, t, o = x.shape[-1], dY.shape[1:-1], dY.shape[-1]
-    xp, K = padded(x, g), math.prod(k) * c
+    K = math.prod(k) * c
+    if math.prod(k) == 1:
+        return _summed(x, dY).reshape(*k, c, o)
 
-    def block(row: Array | int, rows: int) -> Array:
-        span, here = g.span(k)[0] + (rows - 1) * g.stride[0], (rows, *t[1:])
-        X = lax.dynamic_slice_in_dim(xp, row * g.stride[0], span, 1) if rows < t[0] else xp
-        D = lax.dynamic_slice_in_dim(dY, row, rows, 1) if rows < t[0] else dY
-        taps = [shifted for _, shifted in windows(X, here, k, g)]
-        return _summed(jnp.concatenate(taps, -1) if len(taps) > 1 else taps[0], D)
+    def block(X: Array, D: Array) -> Array:
+        return _summed(jnp.concatenate([part for _, part in windows(X, D.shape[1:-1], k, g)], -1), D)
 
-    width = dY.dtype.itemsize
-    size = max(BLOCK, 2 * K * o * width)                  # a block is worth reading and writing its sums
-    rows = max(1, min(t[0], size * o // (dY.size // t[0] * K * width)))
-    left = t[0] % rows
-    total = block(0, left or rows)
-    starts = left or rows
-    if t[0] > starts:
-        blocks = starts + rows * jnp.arange((t[0] - starts) // rows)
-        total, _ = lax.scan(lambda total, row: (total + block(row, rows), None), total, blocks)
-    return (total if total.shape == (K, o) else total.T).reshape(*k, c, o)
+    row = dY.size // (t[0] * o) * K * dY.dtype.itemsize                       # bytes of the patches of a row
+    return sum_over_rows(block, lambda sums: sums, x, dY, g, g.span(k)[0], max(1, BLOCK // row)).reshape(*k, c, o)
 
 
 def _summed(P: Array, dY: Array) -> Array:
-    """PᵀdY[K o] or its transpose, whichever is quicker: the last axis should be the long one."""
+    """dW[K o] = P[n *t K]ᵀ dY[n *t o]; the product is quickest if the last axis of its result is the long one."""
     sums = tuple(range(dY.ndim - 1))
-    a, b = (dY, P) if P.shape[-1] > 4 * dY.shape[-1] else (P, dY)
-    return lax.dot_general(a, b, ((sums, sums), ((), ())))
+    if P.shape[-1] > 4 * dY.shape[-1]:
+        return lax.dot_general(dY, P, ((sums, sums), ((), ()))).T
+    return lax.dot_general(P, dY, ((sums, sums), ((), ())))

@@ -13,13 +13,15 @@ well, and only the block of sums is reduced in the end:
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .convolution_cpu_native import mirrored
+from .convolution_cpu_rows import padded, sum_over_rows, windows
+from .convolution_cpu_strided import by_phase, merged, resized
 from .convolution_geometry import Geometry
 
 BLOCK = 2**14     # entries of dY a block of rows has at least: a step of a loop costs as much as a few thousand
@@ -27,59 +29,52 @@ BLOCK = 2**14     # entries of dY a block of rows has at least: a step of a loop
 
 def forward(x: Array, W: Array, g: Geometry) -> Array:
     """y[n *t o]."""
-    n, k, (i, o) = x.shape[0], W.shape[:-2], W.shape[-2:]
-    t, xp, G = g.out(x.shape[1:-1], k), padded(x, g), g.groups
-    W = W.reshape(*k, i, G, o // G)
-    total = None
-    for tap, shifted in windows(xp, t, k, g):
-        shifted = shifted.reshape(n, *t, G, i)
-        for channel in range(i):
-            term = shifted[..., channel, None] * W[(*tap, channel)]           # (n, t, g, 1)(g, u) -> (n, t, g, u)
-            total = term if total is None else total + term
-    assert total is not None
-    return total.reshape(n, *t, o)
+    n, k, (i, o), G = x.shape[0], W.shape[:-2], W.shape[-2:], g.groups
+    t, W = g.out(x.shape[1:-1], k), W.reshape(*k, i, G, o // G)
+    terms = [
+        part.reshape(n, *t, G, i)[..., channel, None] * W[(*tap, channel)]    # (n, t, g, 1)(g, u) -> (n, t, g, u)
+        for tap, part in windows(padded(x, g.padding), t, k, g)
+        for channel in range(i)
+    ]
+    return sum(terms[1:], terms[0]).reshape(n, *t, o)
+
+
+def adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
+    """dx[n *s c], for dilation one unless the stride is one: the sums of all phases in one loop, in dx's own order."""
+    n, (i, o), G = dY.shape[0], W.shape[-2:], g.groups
+    if max(g.stride) == 1:
+        t, span = dY.shape[1:-1], g.span(W.shape[:-2])
+        axes = zip(s, t, span, g.padding, strict=True)
+        padding = [(span - 1 - low, s - t + low) for s, t, span, (low, _) in axes]
+        return forward(resized(dY, padding), mirrored(W, G), replace(g, padding=((0, 0),) * g.rank))
+    W, padding = by_phase(W, g, s, dY.shape[1:-1])
+    v, q = W.shape[: g.rank], [-(-s // stride) for s, stride in zip(s, g.stride, strict=True)]
+    apart = [size for stride in g.stride for size in (stride, 1)][:-1]        # the axes of W between those of dx
+    W = lax.rev(W, range(g.rank)).reshape(*v, *apart, i, G, o // G).swapaxes(-3, -2)
+    across = [size for q in q for size in (q, 1)]
+    terms = [
+        part.reshape(n, *across, G, 1, o // G)[..., channel] * W[(*tap, ..., channel)]
+        for tap, part in windows(resized(dY, padding), q, v, Geometry((1,) * g.rank, (), (1,) * g.rank, G))
+        for channel in range(o // G)
+    ]                                                           # (n, q, 1, ..., g, 1)(stride, 1, ..., g, i)
+    total = sum(terms[1:], terms[0])
+    return merged(total.reshape(*total.shape[:-2], G * i), s)
 
 
 def adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
     """dW[*k c/g o]."""
-    n, t, o, G = dY.shape[0], dY.shape[1:-1], dY.shape[-1], g.groups
-    i, xp = x.shape[-1] // G, padded(x, g)
+    (n, *t, o), G = dY.shape, g.groups
+    i, u = x.shape[-1] // G, o // G
 
-    def block(row: Array | int, rows: int) -> list[Array]:
-        """The terms of some rows, for each tap: (n, r, g, i, 1)(n, r, g, 1, u) -> (n, r, g, i, u)."""
-        span, here = g.span(k)[0] + (rows - 1) * g.stride[0], (rows, *t[1:])
-        X = lax.dynamic_slice_in_dim(xp, row * g.stride[0], span, 1)
-        D = lax.dynamic_slice_in_dim(dY, row, rows, 1).reshape(n, *here, G, 1, o // G)
-        return [shifted.reshape(n, *here, G, i, 1) * D for _, shifted in windows(X, here, k, g)]
+    def block(X: Array, D: Array) -> list[Array]:
+        """For each tap the products of some rows: (n, r, g, i, 1)(n, r, g, 1, u) -> (n, r, g, i, u)."""
+        here = D.shape[1:-1]
+        D = D.reshape(n, *here, G, 1, u)
+        return [part.reshape(n, *here, G, i, 1) * D for _, part in windows(X, here, k, g)]
 
-    rows = min(t[0], -(-BLOCK * t[0] // dY.size))
-    total = block(0, rows)
-    if t[0] >= 2 * rows:
-        add = lambda total, row: ([a + b for a, b in zip(total, block(row, rows), strict=True)], None)
-        total, _ = lax.scan(add, total, jnp.arange(1, t[0] // rows) * rows)
-    summed = [a.sum(range(1 + g.rank)) for a in total]                        # (n, r, g, i, u) -> (g, i, u)
-    if t[0] % rows:
-        rest = block(t[0] - t[0] % rows, t[0] % rows)
-        summed = [a + b.sum(range(1 + g.rank)) for a, b in zip(summed, rest, strict=True)]
-    return jnp.stack(summed).transpose(0, 2, 1, 3).reshape(*k, i, o)          # (k, g, i, u) -> (*k, i, o)
+    def reduced(products: list[Array]) -> Array:
+        return jnp.stack([product.sum(range(1 + g.rank)) for product in products])
 
-
-def padded(x: Array, g: Geometry) -> Array:
-    """x with its padding."""
-    return jnp.pad(x, ((0, 0), *g.padding, (0, 0))) if any(map(any, g.padding)) else x
-
-
-def windows(xp: Array, t: Sequence[int], k: Sequence[int], g: Geometry) -> Iterator[tuple[tuple[int, ...], Array]]:
-    """For each tap what it reads at the positions t of a padded input: xp[n (stride · t + dilation · tap) c]."""
-    ends = g.reach(t)
-    for tap in itertools.product(*map(range, k)):
-        starts = [k * d for k, d in zip(tap, g.dilation, strict=True)]
-        limits = [start + end for start, end in zip(starts, ends, strict=True)]
-        yield tap, lax.slice(
-            xp, (0, *starts, 0), (xp.shape[0], *limits, xp.shape[-1]), (1, *g.stride, 1)
-        )
-
-
-def terms(k: Sequence[int], channels: int) -> int:
-    """How many terms the sum of an output has."""
-    return math.prod(k) * channels
+    rows = -(-BLOCK * t[0] // dY.size)
+    sums = sum_over_rows(block, reduced, x, dY, g, g.span(k)[0], rows)        # (k, g, i, u)
+    return sums.transpose(0, 2, 1, 3).reshape(*k, i, o)
