@@ -65,9 +65,12 @@ def working_dtype(*operands: Array | None) -> np.dtype:
     return functools.reduce(lambda a, b: np.dtype(jnp.promote_types(a, b)), dtypes)
 
 
-def fresh(statistic: Array) -> Array:
-    """The same small array, which the compiler takes for a new one: what is computed from it is not shared."""
-    return lax.optimization_barrier(statistic)
+def fresh(*statistics: Array) -> Any:
+    """The same small arrays, which the compiler takes for new ones: what is computed from them is not shared.
+
+    Two barriers around the same arrays are one to it, so each consumer of a mean has it together with others.
+    """
+    return lax.optimization_barrier(statistics)
 
 
 def along(p: Array, x: Array) -> Array:
@@ -89,7 +92,8 @@ def normalized(x: Array, mean: Array, r: Array, params: NormParams, where: Array
     """Y = scale (X − μ) r + bias, in x's dtype; zero where masked. `mean` and `r` broadcast with x."""
     scale, bias = params
     k = r if scale is None else r * along(scale.astype(r.dtype), x)
-    y = centred(x, fresh(mean), where) * fresh(k)
+    mean, k = fresh(mean, k)
+    y = centred(x, mean, where) * k
     if bias is not None:
         y = kept(y + along(bias.astype(r.dtype), x), where)
     return y.astype(x.dtype)
@@ -99,8 +103,9 @@ def pulled_back(
     x: Array, dY: Array, mean: Array, slopes: tuple[Array, Array, Array], where: Array | None = None
 ) -> Array:
     """dX = k dY − p (X − μ) − q, zero where masked; k, p and q = `slopes` broadcast with x."""
-    k, p, q = map(fresh, slopes)
-    dX = dY.astype(k.dtype) * k - (centred(x, fresh(mean), where) * p + q)
+    k, p, q = slopes
+    mean, k = fresh(k, mean)[::-1]
+    dX = dY.astype(k.dtype) * k - (centred(x, mean, where) * p + q)
     return kept(dX, where).astype(x.dtype)
 
 

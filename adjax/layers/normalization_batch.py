@@ -164,7 +164,7 @@ def _with_its_own_fwd(
     N = _at_least_one(_entries(x, where, axis_name, dtype))
     average = partial(_average, N=N, axis_name=axis_name)
     mean = average(kept(x.astype(dtype), where))                                   # (n, c) -> (1, c)
-    var = average(jnp.square(centred(x, fresh(mean), where)))                     # (n, c) -> (1, c)
+    var = average(jnp.square(centred(x, *fresh(mean), where)))                    # (n, c) -> (1, c)
     r = lax.rsqrt(var + eps)
     y = normalized(x, mean, r, params, where)                                      # (n, c)
     return (y, mean.ravel(), var.ravel()), BatchResiduals(
@@ -179,7 +179,7 @@ def _with_its_own_bwd(
     dY, dmean, dvar = cotangents
     dmean, dvar = (_to_each_device(along(d, x), x, axis_name) for d in (dmean, dvar))
     k = r if scale is None else r * along(scale.astype(r.dtype), x)
-    A, C = _sums(x, dY, mean, where)                                               # (n, c) -> (1, c)
+    A, C = _sums(x, dY, mean, r, where)                                            # (n, c) -> (1, c)
     p = (r * r * k * _over_devices(C, axis_name) - 2 * dvar) / N                   # (1, c)
     q = (k * _over_devices(A, axis_name) - dmean) / N                              # (1, c)
     dX = pulled_back(x, dY, mean, (k, p, q), where)                                # (n, c)
@@ -210,7 +210,7 @@ def _with_given_bwd(
     scale, bias, x, state, where = residuals
     mean, r = _given(state, x, NormParams(scale, None), eps)
     k = r if scale is None else r * along(scale.astype(r.dtype), x)
-    A, C = _sums(x, dY, mean, where)                                               # (n, c) -> (1, c)
+    A, C = _sums(x, dY, mean, r, where)                                            # (n, c) -> (1, c)
     dmean = (-k * A).ravel()                                                       # (1, c) -> (c,)
     dvar = (-k * r * r * C / 2).ravel()                                            # (1, c) -> (c,)
     dX = kept(dY.astype(k.dtype) * k, where).astype(x.dtype)                       # (n, c)
@@ -229,10 +229,11 @@ def _given(state: BatchState, x: Array, params: NormParams, eps: float) -> tuple
 
 # Sums over the batch
 
-def _sums(x: Array, dY: Array, mean: Array, where: Array | None) -> tuple[Array, Array]:
+def _sums(x: Array, dY: Array, mean: Array, r: Array, where: Array | None) -> tuple[Array, Array]:
     """A = Σ dY and C = Σ dY (X − μ), (1, c), of this device."""
     dY = kept(dY.astype(mean.dtype), where)
-    return fresh(_total(dY)), fresh(_total(dY * centred(x, fresh(mean), where)))
+    mean, _ = fresh(mean, r)
+    return _total(dY), _total(dY * centred(x, mean, where))
 
 
 def _of_params(scale: Array | None, bias: Like | None, r: Array, A: Array, C: Array) -> NormParams:

@@ -93,8 +93,8 @@ def _group_norm_bwd(
     mean, r = _spread(mean, x), _spread(r, x)                                      # (n, 1, g) -> (n, 1, c)
     k = r if scale is None else r * along(scale.astype(r.dtype), x)
     dY_ = dY.astype(r.dtype)
-    A = fresh(_total(dY_))                                                         # (n, s, c) -> (n, 1, c)
-    C = fresh(_total(dY_ * centred(x, fresh(mean))))                               # (n, s, c) -> (n, 1, c)
+    A = _total(dY_)                                                                # (n, s, c) -> (n, 1, c)
+    C = _total(dY_ * centred(x, fresh(mean, r)[0]))                                # (n, s, c) -> (n, 1, c)
     dbias = None if bias is None else jnp.sum(A, range(x.ndim - 1))                # (n, 1, c) -> (c,)
     dscale = None if scale is None else jnp.sum(r * C, range(x.ndim - 1))          # (n, 1, c) -> (c,)
     p = r * r * _spread(_averages(k * C, x, groups), x)                            # (n, 1, c)
@@ -109,7 +109,7 @@ def _total(t: Array) -> Array:
     """Σₛ, its axes kept as 1, the last of them first: XLA:CPU sums all of them at once with one thread."""
     positions = range(1, t.ndim - 1)
     if len(positions) > 1:
-        t = fresh(jnp.sum(t, -2, keepdims=True))
+        (t,) = fresh(jnp.sum(t, -2, keepdims=True))
     return jnp.sum(t, positions, keepdims=True)
 
 
