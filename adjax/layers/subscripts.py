@@ -171,7 +171,7 @@ def steps(spec: str, shapes: tuple[Shape, ...]) -> tuple[Step, ...]:
 
     >>> for step in steps("iij,jk,kl->l", ((2, 2, 3), (3, 4), (4, 5))): print(*step)
     (0,) ('iij',) j
-    (1, 3) ('jk', 'j') k
+    (3, 1) ('j', 'jk') k
     (2, 4) ('kl', 'k') l
     """
     inputs, output, sizes = read(spec, shapes)
