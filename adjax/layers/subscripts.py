@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Shape = tuple[int, ...]
+TYPICAL = 64                            # what an axis of symbolic size counts when a path is chosen
 
 
 class Subscripts(NamedTuple):
@@ -202,5 +203,6 @@ def natural(a: str, b: str) -> str:
 def _path(terms: Sequence[str], output: str, sizes: Mapping[str, int]) -> list[tuple[int, ...]]:
     if len(terms) == 2:
         return [(0, 1)]
-    operands = [np.broadcast_to(np.float32(0), [sizes[axis] for axis in term]) for term in terms]     # no memory
+    known = {axis: size if isinstance(size, int) else TYPICAL for axis, size in sizes.items()}
+    operands = [np.broadcast_to(np.float32(0), [known[axis] for axis in term]) for term in terms]     # no memory
     return jnp.einsum_path(f"{','.join(terms)}->{output}", *operands, optimize="auto")[0]

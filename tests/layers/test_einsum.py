@@ -305,3 +305,13 @@ def test_the_work_of_reading_a_spec_is_done_once(rng):
     first = steps("nd,dp->np", (X.shape, W.shape))
     jax.grad(lambda X: einsum("nd,dp->np", X, W).sum())(X)
     assert steps("nd,dp->np", (X.shape, W.shape)) is first
+
+
+def test_symbolic_sizes(rng):
+    """One exported program for every number of examples."""
+    X, W, s = normal(rng, 6, 3, 3), normal(rng, 3, 4), normal(rng, 6)
+    n, = jax.export.symbolic_shape("n")
+    types = [jax.ShapeDtypeStruct(shape, jnp.float64) for shape in ((n, 3, 3), (3, 4), (n,))]
+    gradients = lambda f: jax.grad(lambda *x: jnp.sum(jnp.sin(f("nii,ip,n->np", *x))), (0, 1, 2))
+    exported = jax.export.export(jax.jit(gradients(einsum)))(*types)
+    assert_close(exported.call(X, W, s), gradients(jnp.einsum)(X, W, s), 1e-12)
