@@ -18,6 +18,8 @@ CPUs goes. A compiled program that runs forward and back keeps one of them only.
 
 from __future__ import annotations
 
+import functools
+import operator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -154,20 +156,18 @@ def with_argmax(x: Array, windows: Windows) -> tuple[Array, Array]:
 
 def put_back(k: Array, dY: Array, windows: Windows, s: tuple[int, ...]) -> Array:
     """dx[s] = Σ_t [s(t, k*(t)) = s] dY[t]."""
-    first, total = windows.first(dY.ndim), None
-    for t in windows.holding(s):                                                      # for every s one of its t
-        hit = t.of(k, first).astype(np.int32) == t.positions(dY.ndim, first)          # (n, t, c) -> (n, s, c)
-        came = t.of(dY, first).astype(wide(dY.dtype))                                 # (n, t, c) -> (n, s, c)
-        term = jnp.where(hit, came, lax.full_like(came, 0))
-        total = term if total is None else total + term
-    return jnp.asarray(total).astype(dY.dtype)
+    terms = (
+        jnp.where(k_t.astype(np.int32) == here, dY_t.astype(wide(dY.dtype)), np.zeros((), wide(dY.dtype)))
+        for here, (k_t, dY_t) in windows.around(s, (k, -1), (dY, 0))                  # s is at `here` of a window t
+    )
+    return windows.elements(functools.reduce(operator.add, terms), s).astype(dY.dtype)
 
 
 def pick(k: Array, dx: Array, windows: Windows) -> Array:
     """δY[t] = δx[s(t, k*(t))]."""
-    first, picked = windows.first(dx.ndim), lax.full_like(k, 0, dx.dtype)
-    for i, s in enumerate(windows.held(dx.shape[first:-1])):                          # for every t one of its s
-        picked = jnp.where(k == lax.full_like(k, i), s.or_zero(dx, first), picked)    # (n, s, c) -> (n, t, c)
+    picked = lax.full_like(k, 0, dx.dtype)
+    for i, view in enumerate(windows.views(dx, 0)):                                   # (n, s, c) -> (n, t, c) each
+        picked = jnp.where(k == lax.full_like(k, i), view, picked)
     return picked
 
 

@@ -14,8 +14,8 @@ The average over everything is one window: dx[s] = dY / m for all s. Nothing dep
 from __future__ import annotations
 
 import functools
+import math
 import operator
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -94,11 +94,17 @@ def _avg_pool_bwd(windows: Windows, count_padding: bool, x: Like, dY: Array) -> 
     s = x.type.shape[windows.first(dY.ndim) : -1]
     m = divisors(windows, s, count_padding)
 
+    def transpose(y: Array) -> Array:
+        own = lambda y: own_sums_transpose(y, windows, s)
+        few = math.prod(map(len, windows.offsets())) <= MOST_TERMS
+        on_cpu = (lambda y: sums_transpose(y, windows, s)) if few else own
+        return lax.platform_dependent(y, cpu=on_cpu, default=own)                            # (n, t, c) -> (n, s, c)
+
     def spread(dY: Array) -> Array:
-        own = lambda dY: own_sums_transpose(dY, windows, s)
-        on_cpu = (lambda dY: sums_transpose(dY, windows, s)) if np.prod(windows.overlaps) <= MOST_TERMS else own
-        share = dY.astype(wide(dY.dtype)) / m.astype(wide(dY.dtype))                         #              (n, t, c)
-        return lax.platform_dependent(share, cpu=on_cpu, default=own).astype(dY.dtype)       # (n, t, c) -> (n, s, c)
+        share = dY.astype(wide(dY.dtype))
+        by = m.astype(share.dtype)
+        dx = transpose(share) / by if m.ndim == 0 else transpose(share / by)                 # one m divides at the end
+        return dx.astype(dY.dtype)
 
     return (partitioned(spread, dY, like=x),)
 
@@ -113,9 +119,11 @@ _avg_pool.deftangent(_avg_pool_tangent)
 
 
 def divisors(windows: Windows, s: tuple[int, ...], count_padding: bool) -> np.ndarray:
-    """m[*t 1]: how many positions of each window count."""
+    """m: how many positions count, of each window `[*t, 1]`, or of all where it is the same number."""
     inside = windows.inside(s)
-    return np.expand_dims(np.full_like(inside, windows.size) if count_padding else inside, -1)
+    if count_padding or (inside == windows.size).all():
+        return np.asarray(windows.size)
+    return np.expand_dims(inside, -1)
 
 
 def own_sums(x: Array, windows: Windows) -> Array:
@@ -135,18 +143,13 @@ def own_sums_transpose(y: Array, windows: Windows, s: tuple[int, ...]) -> Array:
 
 def sums(x: Array, windows: Windows) -> Array:
     """(S x)[t] = Σ_k x[s(t, k)]."""
-    first = windows.first(x.ndim)
-    return _sum(s.or_zero(x, first) for s in windows.held(x.shape[first:-1]))                # (n, s, c) -> (n, t, c)
+    return functools.reduce(operator.add, windows.views(x, 0))                               # (n, s, c) -> (n, t, c)
 
 
 def sums_transpose(y: Array, windows: Windows, s: tuple[int, ...]) -> Array:
     """(Sᵀ y)[s] = Σ_t Σ_k [s(t, k) = s] y[t]."""
-    first = windows.first(y.ndim)
-    return _sum(t.or_zero(y, first) for t in windows.holding(s))                             # (n, t, c) -> (n, s, c)
-
-
-def _sum(terms: Iterable[Array]) -> Array:
-    return functools.reduce(operator.add, terms)
+    terms = (jnp.where(here >= 0, y_t, np.zeros((), y.dtype)) for here, (y_t,) in windows.around(s, (y, 0)))
+    return windows.elements(functools.reduce(operator.add, terms), s)                        # (n, t, c) -> (n, s, c)
 
 
 def global_avg_pool(x: Array) -> Array:
@@ -178,7 +181,7 @@ def global_avg_pool(x: Array) -> Array:
 @any_mode
 @jax.custom_vjp
 def _global_avg_pool(x: Array) -> Array:
-    m = int(np.prod(x.shape[1:-1]))
+    m = math.prod(x.shape[1:-1])
 
     def average(x: Array) -> Array:
         total = jnp.sum(x, axis=tuple(range(1, x.ndim - 1)), dtype=wide(x.dtype))            # (n, s, c) -> (n, c)
@@ -196,7 +199,7 @@ def _global_avg_pool_bwd(x: Like, dY: Array) -> tuple[Array]:
     shape = x.type.shape
 
     def spread(dY: Array) -> Array:
-        share = (dY.astype(wide(dY.dtype)) / int(np.prod(shape[1:-1]))).astype(dY.dtype)     #              (n, c)
+        share = (dY.astype(wide(dY.dtype)) / math.prod(shape[1:-1])).astype(dY.dtype)     #              (n, c)
         return lax.broadcast_in_dim(share, shape, (0, len(shape) - 1))                       # (n, c) -> (n, s, c)
 
     return (partitioned(spread, dY, like=x),)

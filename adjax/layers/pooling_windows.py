@@ -10,49 +10,17 @@ so that the element s lies at position k of window t for every t with 0 ≤ s + 
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from .checks import check_array
 from .window import Pairs, pairs, per_axis, positions, same
-
-
-class Choice(NamedTuple):
-    """For every place of a grid one of another grid: an element for every window, or a window for every element.
-
-    Attributes:
-        numbers: where along each axis; anywhere where there is none to choose.
-        position: of the element in the window, counted in row-major order, as a sum over the axes; negative where there
-            is none to choose.
-    """
-
-    numbers: tuple[np.ndarray, ...]
-    position: tuple[np.ndarray, ...]
-
-    def of(self, x: Array, first: int) -> Array:
-        """x[n, numbers, c], the spatial axes of x beginning with `first`."""
-        for a, numbers in enumerate(self.numbers):
-            x = jnp.take(x, numbers, axis=first + a, mode="clip")
-        return x
-
-    def positions(self, ndim: int, first: int) -> Array:
-        """The positions as an array that broadcasts against `of(x)`."""
-        total = jnp.zeros((1,) * ndim, np.int32)
-        for a, position in enumerate(self.position):
-            total = total + position.reshape([-1 if axis == first + a else 1 for axis in range(ndim)])
-        return total
-
-    def or_zero(self, x: Array, first: int) -> Array:
-        """`of(x)`, and 0 where there is none to choose."""
-        values = self.of(x, first)
-        if all((position >= 0).all() for position in self.position):
-            return values
-        return jnp.where(self.positions(x.ndim, first) >= 0, values, lax.full_like(values, 0))
 
 
 @dataclass(frozen=True)
@@ -71,12 +39,7 @@ class Windows:
     @property
     def size(self) -> int:
         """The number of positions in a window."""
-        return int(np.prod(self.window))
-
-    @property
-    def overlaps(self) -> tuple[int, ...]:
-        """In how many windows an element can be, along each axis."""
-        return tuple(-(-k // step) for k, step in zip(self.window, self.stride, strict=True))
+        return math.prod(self.window)
 
     def first(self, ndim: int) -> int:
         """The first spatial axis of an array: the spatial axes are followed by the channels."""
@@ -124,33 +87,55 @@ class Windows:
         axes = zip(s, t, self.window, self.stride, self.padding, strict=True)
         return [(low, max(0, (m - 1) * step + k - low - size)) for size, m, k, step, (low, _) in axes]
 
-    def held(self, s: tuple[int, ...]) -> Iterator[Choice]:
-        """For each position k, in row-major order: the element there of every window."""
-        t = [np.arange(m) for m in self.out(s)]
-        low = [low for low, _ in self.padding]
-        for k in np.ndindex(*self.window):
-            index = [step * m + i - lo for step, m, i, lo in zip(self.stride, t, k, low, strict=True)]
-            yield self._choice(index, s, [np.full_like(m, i) for m, i in zip(t, k, strict=True)])
+    def offsets(self) -> list[range]:
+        """Along each axis, by how much the number t of a window that holds element s may differ from ⌊s / stride⌋."""
+        axes = zip(self.window, self.stride, self.padding, strict=True)
+        return [range(-((k - 1 - low) // step), (step - 1 + low) // step + 1) for k, step, (low, _) in axes]
 
-    def holding(self, s: tuple[int, ...]) -> Iterator[Choice]:
-        """For every element one of the windows that hold it, until each of them has been named."""
-        t = self.out(s)
-        place = [np.arange(size) + low for size, (low, _) in zip(s, self.padding, strict=True)]
-        for earlier in np.ndindex(*self.overlaps):
-            index = [p // step - m for p, step, m in zip(place, self.stride, earlier, strict=True)]
-            k = [p - step * m for p, step, m in zip(place, self.stride, index, strict=True)]
-            yield self._choice(index, t, k)
+    def around(self, s: tuple[int, ...], *arrays: tuple[Array, Any]) -> Iterator[tuple[np.ndarray, list[Array]]]:
+        """For every element the windows that hold it, one offset at a time.
 
-    def _choice(self, index: list[np.ndarray], sizes: tuple[int, ...], k: list[np.ndarray]) -> Choice:
-        weights = [int(np.prod(self.window[a + 1 :])) for a in range(self.rank)]
-        axes = list(zip(index, sizes, k, self.window, weights, strict=True))
-        return Choice(
-            tuple(np.clip(i, 0, size - 1) for i, size, *_ in axes),
-            tuple(
-                np.where((i >= 0) & (i < size) & (k < window), k * weight, -self.size).astype(np.int32)
-                for i, size, k, window, weight in axes
-            ),
-        )
+        An element is s = stride · q + r, and its windows are t = q + m, one for each offset m.
+
+        Args:
+            s: the spatial sizes.
+            arrays: pairs of an array `[n *t c]` and what it holds where there is no window.
+
+        Yields:
+            the position k of the element in that window, counted in row-major order, for each r, `[(1 r)* 1]` behind
+            leading axes of 1, negative where it is in none; and the arrays at the window's number, `[n (q 1)* c]`.
+        """
+        ndim, offsets = arrays[0][0].ndim, self.offsets()
+        first, t = self.first(ndim), arrays[0][0].shape[self.first(ndim) : -1]
+        q = [-(-size // step) for size, step in zip(s, self.stride, strict=True)]
+        margins = [(max(0, -m[0]), max(0, m[-1] + many - some)) for m, many, some in zip(offsets, q, t, strict=True)]
+        padded = [_padded(x, first, margins, value) for x, value in arrays]
+        for m in itertools.product(*offsets):
+            starts = [low + offset for (low, _), offset in zip(margins, m, strict=True)]
+            yield self._position(m, first), [_shifted(x, first, starts, q) for x in padded]
+
+    def _position(self, m: tuple[int, ...], first: int) -> np.ndarray:
+        total = np.zeros((1,) * (first + 2 * self.rank + 1), np.int32)
+        for a, offset in enumerate(m):
+            k = np.arange(self.stride[a]) + self.padding[a][0] - self.stride[a] * offset
+            weighted = np.where((k >= 0) & (k < self.window[a]), k * math.prod(self.window[a + 1 :]), -self.size)
+            axis = first + 2 * a + 1
+            total = total + weighted.astype(np.int32).reshape([-1 if i == axis else 1 for i in range(total.ndim)])
+        return total
+
+    def elements(self, x: Array, s: tuple[int, ...]) -> Array:
+        """x[n (q r)* c] as an array of all elements, `[n *s c]`."""
+        first = x.ndim - 1 - 2 * self.rank
+        whole = [x.shape[first + 2 * a] * x.shape[first + 2 * a + 1] for a in range(self.rank)]
+        x = x.reshape((*x.shape[:first], *whole, x.shape[-1]))
+        return lax.slice(x, (0,) * x.ndim, (*x.shape[:first], *s, x.shape[-1]))
+
+
+def _shifted(x: Array, first: int, starts: list[int], q: list[int]) -> Array:
+    """x[n (starts + q, 1)* c]."""
+    stops = [start + many for start, many in zip(starts, q, strict=True)]
+    x = lax.slice(x, (0,) * first + (*starts, 0), (*x.shape[:first], *stops, x.shape[-1]))
+    return lax.expand_dims(x, [first + 2 * a + 1 for a in range(len(q))])
 
 
 def _padded(x: Array, first: int, margins: list[tuple[int, int]], value: Any) -> Array:

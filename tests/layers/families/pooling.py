@@ -60,12 +60,9 @@ def case(name: str, layer: Callable[..., Any], plain: Callable[..., Any], shape:
 UNEVEN = {"stride": (2, 1), "padding": ((1, 1), (0, 1))}
 CASES = [
     case("uneven", max_pool, plain_max, (2, 4, 3, 2), (3, 2), **UNEVEN),
-    case("1-d", max_pool, plain_max, (2, 7, 3), (2,)),
-    case("3-d", max_pool, plain_max, (1, 2, 3, 4, 2), (1, 2, 3), stride=(1, 1, 2), padding="SAME"),
-    case("wide", max_pool, plain_max, (1, 131, 1), (130,), stride=(1,)),
+    case("gaps", max_pool, plain_max, (2, 7, 3), (2,), stride=(3,)),
     case("uneven", avg_pool, plain_avg, (2, 4, 3, 2), (3, 2), **UNEVEN),
-    case("padding counts", avg_pool, plain_avg, (2, 2, 7, 3), (3,), stride=(4,), padding=((2, 1),), count_padding=True),
-    case("wide", avg_pool, plain_avg, (1, 70, 1), (65,), stride=(1,)),
+    case("padding counts", avg_pool, plain_avg, (2, 7, 3), (3,), stride=(4,), padding=((2, 1),), count_padding=True),
     case("all", global_avg_pool, plain_global_avg, (2, 3, 4, 2)),
 ]
 
