@@ -73,8 +73,7 @@ def avg_pool(
 @any_mode
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _avg_pool(x: Array, windows: Windows, count_padding: bool) -> Array:
-    first = windows.first(x.ndim)
-    m = divisors(windows, x.shape[first:-1], count_padding)
+    first, m = windows.first(x.ndim), divisors(windows, x.shape, count_padding)
 
     def averages(x: Array) -> Array:
         own = partial(own_sums, windows=windows)
@@ -91,8 +90,7 @@ def _avg_pool_fwd(x: Array, windows: Windows, count_padding: bool) -> tuple[Arra
 
 
 def _avg_pool_bwd(windows: Windows, count_padding: bool, x: Like, dY: Array) -> tuple[Array]:
-    s = x.type.shape[windows.first(dY.ndim) : -1]
-    m = divisors(windows, s, count_padding)
+    s, m = x.type.shape[windows.first(dY.ndim) : -1], divisors(windows, x.type.shape, count_padding)
 
     def transpose(y: Array) -> Array:
         own = lambda y: own_sums_transpose(y, windows, s)
@@ -118,12 +116,13 @@ _avg_pool.defvjp(_avg_pool_fwd, _avg_pool_bwd)
 _avg_pool.deftangent(_avg_pool_tangent)
 
 
-def divisors(windows: Windows, s: tuple[int, ...], count_padding: bool) -> np.ndarray:
-    """m: how many positions count, of each window `[*t, 1]`, or of all where it is the same number."""
-    inside = windows.inside(s)
+def divisors(windows: Windows, shape: tuple[int, ...], count_padding: bool) -> np.ndarray:
+    """m for x of this shape: how many positions count, of each window `[1.. *t 1]`, or of all where it is one number."""
+    first = windows.first(len(shape))
+    inside = windows.inside(shape[first:-1])
     if count_padding or (inside == windows.size).all():
         return np.asarray(windows.size)
-    return np.expand_dims(inside, -1)
+    return np.expand_dims(inside, (*range(first), -1))
 
 
 def own_sums(x: Array, windows: Windows) -> Array:
