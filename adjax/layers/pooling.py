@@ -144,7 +144,8 @@ def with_argmax(x: Array, windows: Windows) -> tuple[Array, Array]:
 
     A comparison with NaN is false: the fold forgets what came before one, and the maxima must be told of it.
     """
-    value, *others = windows.views(x, _least(x.dtype))                                # (n, s, c) -> (n, t, c) each
+    windows, x = windows.within(x, _least(x.dtype))
+    value, *others = windows.views(x, 0)                                              # (n, s, c) -> (n, t, c) each
     maximum, argmax = value, lax.full_like(value, 0, np.int32)
     for k, other in enumerate(others, start=1):
         keep = value >= other

@@ -117,7 +117,7 @@ _avg_pool.deftangent(_avg_pool_tangent)
 
 
 def divisors(windows: Windows, shape: tuple[int, ...], count_padding: bool) -> np.ndarray:
-    """m for x of this shape: how many positions count, of each window `[1.. *t 1]`, or of all where it is one number."""
+    """m for x of this shape: how many positions count, `[1.. *t 1]`, or where it is one number, that."""
     first = windows.first(len(shape))
     inside = windows.inside(shape[first:-1])
     if count_padding or (inside == windows.size).all():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,24 +68,26 @@ class Windows:
         return counts
 
     def views(self, x: Array, padded_with: Any) -> Iterator[Array]:
-        """For each position k, in row-major order, the elements there of all windows: `[n *t c]`.
-
-        A strided slice each; of a padded copy of x where windows reach beyond it.
-        """
+        """For each position k, in row-major order, the elements there of all windows: `[n *t c]`."""
         first = self.first(x.ndim)
         t = self.out(x.shape[first:-1])
-        reach = [(m - 1) * step + 1 for m, step in zip(t, self.stride, strict=True)]
-        x = _padded(x, first, self._margins(x.shape[first:-1], t), padded_with)
-        strides = (1,) * first + self.stride + (1,)
         for k in np.ndindex(*self.window):
-            start = (0,) * first + k + (0,)
-            stop = (*x.shape[:first], *(i + r for i, r in zip(k, reach, strict=True)), x.shape[-1])
-            yield lax.slice(x, start, stop, strides)
+            starts = [i - low for i, (low, _) in zip(k, self.padding, strict=True)]
+            yield _strided(x, first, starts, t, self.stride, padded_with)
 
-    def _margins(self, s: tuple[int, ...], t: tuple[int, ...]) -> list[tuple[int, int]]:
-        """How much of the padding the windows reach: low, and what lies beyond the end."""
+    def within(self, x: Array, padded_with: Any) -> tuple[Windows, Array]:
+        """The same windows without padding, over a padded copy of x: for views that are used more than once each.
+
+        A view that looks for the border is compiled once for every use.
+        """
+        first = self.first(x.ndim)
+        s, t = x.shape[first:-1], self.out(x.shape[first:-1])
         axes = zip(s, t, self.window, self.stride, self.padding, strict=True)
-        return [(low, max(0, (m - 1) * step + k - low - size)) for size, m, k, step, (low, _) in axes]
+        margins = [(low, max(0, (m - 1) * step + k - low - size), 0) for size, m, k, step, (low, _) in axes]
+        if any(map(any, margins)):
+            config = [(0, 0, 0)] * first + margins + [(0, 0, 0)]
+            x = lax.optimization_barrier(lax.pad(x, np.array(padded_with, x.dtype), config))
+        return Windows(self.window, self.stride, ((0, 0),) * self.rank), x
 
     def offsets(self) -> list[range]:
         """Along each axis, by how much the number t of a window that holds element s may differ from ⌊s / stride⌋."""
@@ -105,14 +107,12 @@ class Windows:
             the position k of the element in that window, counted in row-major order, for each r, `[(1 r)* 1]` behind
             leading axes of 1, negative where it is in none; and the arrays at the window's number, `[n (q 1)* c]`.
         """
-        ndim, offsets = arrays[0][0].ndim, self.offsets()
-        first, t = self.first(ndim), arrays[0][0].shape[self.first(ndim) : -1]
+        first = self.first(arrays[0][0].ndim)
         q = [-(-size // step) for size, step in zip(s, self.stride, strict=True)]
-        margins = [(max(0, -m[0]), max(0, m[-1] + many - some)) for m, many, some in zip(offsets, q, t, strict=True)]
-        padded = [_padded(x, first, margins, value) for x, value in arrays]
-        for m in itertools.product(*offsets):
-            starts = [low + offset for (low, _), offset in zip(margins, m, strict=True)]
-            yield self._position(m, first), [_shifted(x, first, starts, q) for x in padded]
+        behind = [first + 2 * a + 1 for a in range(self.rank)]
+        for m in itertools.product(*self.offsets()):
+            shifted = [_strided(x, first, m, q, (1,) * self.rank, value) for x, value in arrays]
+            yield self._position(m, first), [lax.expand_dims(x, behind) for x in shifted]
 
     def _position(self, m: tuple[int, ...], first: int) -> np.ndarray:
         total = np.zeros((1,) * (first + 2 * self.rank + 1), np.int32)
@@ -131,19 +131,19 @@ class Windows:
         return lax.slice(x, (0,) * x.ndim, (*x.shape[:first], *s, x.shape[-1]))
 
 
-def _shifted(x: Array, first: int, starts: list[int], q: list[int]) -> Array:
-    """x[n (starts + q, 1)* c]."""
-    stops = [start + many for start, many in zip(starts, q, strict=True)]
-    x = lax.slice(x, (0,) * first + (*starts, 0), (*x.shape[:first], *stops, x.shape[-1]))
-    return lax.expand_dims(x, [first + 2 * a + 1 for a in range(len(q))])
-
-
-def _padded(x: Array, first: int, margins: list[tuple[int, int]], value: Any) -> Array:
-    """A copy with margins, made once: every view would look for the border again."""
-    if not any(map(any, margins)):
-        return x
-    config = [(0, 0, 0)] * first + [(low, high, 0) for low, high in margins] + [(0, 0, 0)]
-    return lax.optimization_barrier(lax.pad(x, np.array(value, x.dtype), config))
+def _strided(
+    x: Array, first: int, starts: Sequence[int], sizes: Sequence[int], strides: Sequence[int], outside: Any
+) -> Array:
+    """x[n, starts + strides · i, c] for i < sizes, and a value where that is outside of x: a slice, then padded."""
+    begin, end, steps, margins = [0] * x.ndim, list(x.shape), [1] * x.ndim, [(0, 0, 0)] * x.ndim
+    for axis, (start, size, step) in enumerate(zip(starts, sizes, strides, strict=True), start=first):
+        i = min(size, max(0, -(start // step)))                             # the first that is inside
+        j = max(i, min(size, (x.shape[axis] - 1 - start) // step + 1))      # the first after it that is not
+        begin[axis] = start + step * i if j > i else 0
+        end[axis] = start + step * (j - 1) + 1 if j > i else 0
+        steps[axis], margins[axis] = step, (i, size - j, 0)
+    view = lax.slice(x, begin, end, steps)
+    return lax.pad(view, np.array(outside, x.dtype), margins) if any(map(any, margins)) else view
 
 
 def resolved(layer: str, x: Any, window: Any, stride: Any, padding: Any) -> Windows:

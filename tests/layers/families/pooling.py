@@ -62,7 +62,6 @@ CASES = [
     case("uneven", max_pool, plain_max, (2, 4, 3, 2), (3, 2), **UNEVEN),
     case("gaps", max_pool, plain_max, (2, 7, 3), (2,), stride=(3,)),
     case("uneven", avg_pool, plain_avg, (2, 4, 3, 2), (3, 2), **UNEVEN),
-    case("padding counts", avg_pool, plain_avg, (2, 7, 3), (3,), stride=(4,), padding=((2, 1),), count_padding=True),
     case("all", global_avg_pool, plain_global_avg, (2, 3, 4, 2)),
 ]
 
