@@ -22,6 +22,8 @@ from jax import Array, lax
 from .checks import check_array
 from .window import Pairs, pairs, per_axis, positions, same
 
+FEW = 4         # views, each of the size of the array they look at, that look for its border; more are of a padded copy
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -70,9 +72,10 @@ class Windows:
     def views(self, x: Array, padded_with: Any) -> Iterator[Array]:
         """For each position k, in row-major order, the elements there of all windows: `[n *t c]`."""
         first = self.first(x.ndim)
-        t = self.out(x.shape[first:-1])
+        s, t = x.shape[first:-1], self.out(x.shape[first:-1])
+        windows, x = self.within(x, padded_with) if _many(self.size, t, s) else (self, x)
         for k in np.ndindex(*self.window):
-            starts = [i - low for i, (low, _) in zip(k, self.padding, strict=True)]
+            starts = [i - low for i, (low, _) in zip(k, windows.padding, strict=True)]
             yield _strided(x, first, starts, t, self.stride, padded_with)
 
     def within(self, x: Array, padded_with: Any) -> tuple[Windows, Array]:
@@ -83,10 +86,8 @@ class Windows:
         first = self.first(x.ndim)
         s, t = x.shape[first:-1], self.out(x.shape[first:-1])
         axes = zip(s, t, self.window, self.stride, self.padding, strict=True)
-        margins = [(low, max(0, (m - 1) * step + k - low - size), 0) for size, m, k, step, (low, _) in axes]
-        if any(map(any, margins)):
-            config = [(0, 0, 0)] * first + margins + [(0, 0, 0)]
-            x = lax.optimization_barrier(lax.pad(x, np.array(padded_with, x.dtype), config))
+        margins = [(low, max(0, (m - 1) * step + k - low - size)) for size, m, k, step, (low, _) in axes]
+        x, = _bordered([(x, padded_with)], first, margins)
         return Windows(self.window, self.stride, ((0, 0),) * self.rank), x
 
     def offsets(self) -> list[range]:
@@ -107,11 +108,17 @@ class Windows:
             the position k of the element in that window, counted in row-major order, for each r, `[(1 r)* 1]` behind
             leading axes of 1, negative where it is in none; and the arrays at the window's number, `[n (q 1)* c]`.
         """
-        first = self.first(arrays[0][0].ndim)
+        first, offsets = self.first(arrays[0][0].ndim), self.offsets()
         q = [-(-size // step) for size, step in zip(s, self.stride, strict=True)]
+        lows = [0] * self.rank
+        if _many(math.prod(map(len, offsets)), q, t := self.out(s)):
+            margins = [(-m[0], max(0, m[-1] + n - size)) for m, n, size in zip(offsets, q, t, strict=True)]
+            lows = [low for low, _ in margins]
+            arrays = tuple(zip(_bordered(arrays, first, margins), (value for _, value in arrays), strict=True))
         behind = [first + 2 * a + 1 for a in range(self.rank)]
-        for m in itertools.product(*self.offsets()):
-            shifted = [_strided(x, first, m, q, (1,) * self.rank, value) for x, value in arrays]
+        for m in itertools.product(*offsets):
+            starts = [low + offset for low, offset in zip(lows, m, strict=True)]
+            shifted = [_strided(x, first, starts, q, (1,) * self.rank, value) for x, value in arrays]
             yield self._position(m, first), [lax.expand_dims(x, behind) for x in shifted]
 
     def _position(self, m: tuple[int, ...], first: int) -> np.ndarray:
@@ -129,6 +136,19 @@ class Windows:
         whole = [x.shape[first + 2 * a] * x.shape[first + 2 * a + 1] for a in range(self.rank)]
         x = x.reshape((*x.shape[:first], *whole, x.shape[-1]))
         return lax.slice(x, (0,) * x.ndim, (*x.shape[:first], *s, x.shape[-1]))
+
+
+def _bordered(arrays: Sequence[tuple[Array, Any]], first: int, margins: Sequence[tuple[int, int]]) -> list[Array]:
+    """Copies of arrays with margins of a value around the spatial axes."""
+    if not any(map(any, margins)):
+        return [x for x, _ in arrays]
+    config = [(0, 0, 0)] * first + [(low, high, 0) for low, high in margins] + [(0, 0, 0)]
+    return list(lax.optimization_barrier([lax.pad(x, np.array(value, x.dtype), config) for x, value in arrays]))
+
+
+def _many(views: int, sizes: Sequence[int], array: Sequence[int]) -> bool:
+    """Whether so many views of those sizes are worth a copy of the array."""
+    return views * math.prod(sizes) > FEW * math.prod(array)
 
 
 def _strided(
