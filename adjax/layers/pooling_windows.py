@@ -72,10 +72,9 @@ class Windows:
     def views(self, x: Array, padded_with: Any) -> Iterator[Array]:
         """For each position k, in row-major order, the elements there of all windows: `[n *t c]`."""
         first = self.first(x.ndim)
-        s, t = x.shape[first:-1], self.out(x.shape[first:-1])
-        windows, x = self.within(x, padded_with) if _many(self.size, t, s) else (self, x)
+        t = self.out(x.shape[first:-1])
         for k in np.ndindex(*self.window):
-            starts = [i - low for i, (low, _) in zip(k, windows.padding, strict=True)]
+            starts = [i - low for i, (low, _) in zip(k, self.padding, strict=True)]
             yield _strided(x, first, starts, t, self.stride, padded_with)
 
     def within(self, x: Array, padded_with: Any) -> tuple[Windows, Array]:
