@@ -85,8 +85,7 @@ def train_digits(options: argparse.Namespace) -> int:
         require("plot", "matplotlib")
     from adjax.examples.digits import program
 
-    fields = digits_options.Options._fields
-    return program.main(digits_options.Options(**{name: getattr(options, name) for name in fields}))
+    return program.main(digits_options.chosen(options))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

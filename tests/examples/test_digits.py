@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from adjax import affine
-from adjax.__main__ import main
-from adjax.examples.digits import compare, model, report
+from adjax.__main__ import main, parser
+from adjax.examples.digits import compare, mlp, model, report
+from adjax.examples.digits import options as digits_options
 from adjax.examples.digits.data import load
+from adjax.examples.digits.models import network
 from adjax.examples.digits.options import DTYPES, Options
 from adjax.examples.digits.progress import progress
 from adjax.examples.digits.train import Checkpoint, NonFiniteLoss, batches, init_state, make_step, require_finite, train
@@ -23,6 +25,8 @@ from adjax.examples.terminal import Terminal
 
 ROWS = ("tested", "correct")
 SMALL = Options(steps=6, width=8, depth=1, batch=16)
+SMALL_CNN = SMALL._replace(model="cnn", width=4)
+BOTH = pytest.mark.parametrize("options", [SMALL, SMALL_CNN], ids=lambda options: options.model)
 SMALL_COMMAND = ("train", "digits", "--width", "8", "--depth", "1", "--batch", "16")
 
 
@@ -69,6 +73,62 @@ def test_the_promise(capsys, tmp_path):
     assert size > 20_000
 
 
+def test_the_convolutional_network(capsys, tmp_path, monkeypatch):
+    """The same program; after few steps already far better than chance."""
+    monkeypatch.setattr(compare, "BLOCK_SECONDS", 0.002)
+    command = ["train", "digits", "--model", "cnn", "--width", "8", "--steps", "80"]
+    assert main([*command, "--learning-rate", "2e-2", "--plot", str(tmp_path / "curve.png")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert max(len(line) for line in out.splitlines() if not line.startswith("  plot ")) <= 80
+    assert "8×8×1 → 4×4×8 → 2×2×16 → 10" in out
+    assert "adjax.conv, group_norm, max_pool, affine in float32, 1922 parameters" in out
+    assert "autodiff of lax.conv" in out
+    assert float(re.search(r"Test accuracy  ([\d.]+)%", out)[1]) >= 90
+    assert float(re.search(r"ratio +(\S+)", out)[1]) > 0
+    assert float(re.search(r"gradients apart +(\S+)  at most", out)[1]) < 1e-5
+    assert png_size(tmp_path / "curve.png")[1] > 20_000
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "shapes"),
+    [(5, 1, [(3, 3, 1, 5), (80, 10)]), (4, 3, [(3, 3, 1, 4), (3, 3, 4, 8), (3, 3, 8, 16), (16, 10)])],
+)
+def test_width_and_depth_shape_the_convolutional_network(width, depth, shapes):
+    options = SMALL_CNN._replace(width=width, depth=depth)
+    blocks, last = jax.eval_shape(lambda: init_state(options).params)
+    assert [block.conv.W.shape for block in blocks] + [last.W.shape] == shapes
+    assert [block.norm.scale.shape for block in blocks] == [shape[-1:] for shape in shapes[:-1]]
+    for apply in (network("cnn").spelled, network("cnn").autodiff):
+        assert jax.eval_shape(apply, (blocks, last), jnp.zeros((6, 64))).shape == (6, 10)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        (("--depth", "4"), "--depth: cnn halves 8 × 8 images at most 3 times, got 4"),
+        (("--width", "1025"), "--width: the first block of cnn has at most 1024 channels, got 1025"),
+    ],
+)
+def test_a_convolutional_network_that_cannot_be_is_refused(capsys, option, text):
+    assert main(["train", "digits", "--model", "cnn", *option]) == 2
+    assert capsys.readouterr().err == f"adjax train digits: {text}\n"
+
+
+def test_width_and_learning_rate_are_the_networks_own_unless_given():
+    read = lambda *options: digits_options.chosen(parser().parse_args(["train", "digits", *options]))
+    assert read() == Options() == Options(model="mlp", width=256, learning_rate=3e-3)
+    assert read("--model", "cnn") == Options(model="cnn", width=32, learning_rate=1e-2)
+    assert read("--model", "cnn", "--width", "7", "--depth", "3").width == 7
+    assert read("--width", "8192", "--depth", "100").depth == 100
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_convolutional_network_trains_in_half_precision(data, dtype):
+    checkpoints = train(SMALL_CNN._replace(dtype=dtype, steps=20, batch=128, learning_rate=1e-2), data).checkpoints
+    assert checkpoints[-1].train_loss < checkpoints[0].train_loss - 0.3
+
+
 def test_the_split_is_stratified_and_made_by_the_seed(data):
     assert (data.X_train.shape, data.X_test.shape, data.images.shape) == ((1437, 64), (360, 64), (360, 8, 8))
     for labels, share in ((data.y_train, 0.8), (data.y_test, 0.2)):
@@ -94,7 +154,7 @@ def test_the_step_donates_its_state_and_is_traced_once(data):
         calls.append(X.shape)
         return affine(params, X)
 
-    step, state = make_step(SMALL, counted), init_state(SMALL, 64)
+    step, state = make_step(SMALL, functools.partial(mlp.forward, layer=counted)), init_state(SMALL)
     stream = batches(SMALL, data)
     for _ in range(3):
         before = state
@@ -119,7 +179,7 @@ def test_a_seed_makes_a_run_and_another_makes_another(data, small):
     ],
 )
 def test_width_and_depth_shape_the_network(change, shapes):
-    params = jax.eval_shape(lambda: init_state(SMALL._replace(**change), features=64).params)
+    params = jax.eval_shape(lambda: init_state(SMALL._replace(**change)).params)
     assert [W.shape for W, b in params] == shapes
     assert [b.shape for W, b in params] == [(p,) for d, p in shapes]
 
@@ -138,19 +198,20 @@ def test_dtype_is_that_of_the_products_and_training_works_in_it(data, dtype):
         training = train(options, data)
         master = jnp.float64 if dtype == "float64" else jnp.float32
         assert {leaf.dtype for leaf in jax.tree.leaves(training.params)} == {jnp.dtype(master)}
-        Z = model.logits(training.params, data.X_test, dtype=dtype)
+        Z = model.logits(training.params, data.X_test, dtype=dtype, apply=network(options.model).spelled)
         assert Z.dtype == jnp.dtype(master)
         rounded = Z.astype(dtype).astype(master)
         np.testing.assert_array_equal(Z, rounded)                   # the last layer's result is in dtype
         assert training.checkpoints[-1].test_accuracy > 0.85
 
 
+@BOTH
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_gradient_needs_no_implicit_promotion(data, dtype):
-    options = SMALL._replace(dtype=dtype)
+def test_the_gradient_needs_no_implicit_promotion(data, dtype, options):
+    options = options._replace(dtype=dtype)
     with jax.enable_x64(dtype == "float64"), jax.numpy_dtype_promotion("strict"):
-        params = jax.eval_shape(lambda: init_state(options, features=64).params)
-        gradient_of = functools.partial(model.loss_and_gradient, dtype=dtype)
+        params = jax.eval_shape(lambda: init_state(options).params)
+        gradient_of = functools.partial(model.loss_and_gradient, dtype=dtype, apply=network(options.model).spelled)
         value, gradient = jax.eval_shape(gradient_of, params, *next(batches(options, data)))
         assert value.shape == ()
         assert gradient == params
@@ -162,7 +223,7 @@ def test_the_loss_scale_keeps_small_cotangents_of_float16(data, small, monkeypat
     X, y = next(batches(SMALL._replace(batch=1000), data))
 
     def gradient(dtype):
-        of = jax.jit(functools.partial(model.loss_and_gradient, dtype=dtype))
+        of = jax.jit(functools.partial(model.loss_and_gradient, dtype=dtype, apply=network("mlp").spelled))
         return np.asarray(of(params, X, y)[1][0].W)
 
     def error(g):
@@ -251,20 +312,26 @@ def test_a_program_that_ignores_interrupts_goes_on_ignoring_them():
         signal.signal(signal.SIGINT, previous)
 
 
-def test_the_comparison_would_show_a_wrong_gradient(data, monkeypatch):
-    params, batch = init_state(SMALL, 64).params, next(batches(SMALL, data))
-    honest = compare.gradient_difference(SMALL, params, *batch)
+@BOTH
+def test_the_comparison_would_show_a_wrong_gradient(data, monkeypatch, options):
+    params, batch = init_state(options).params, next(batches(options, data))
+    honest = compare.gradient_difference(options, params, *batch)
     assert honest.largest < 1e-5
     assert honest.relative < 1e-6
-    wrong = lambda p, X: model.plain_affine(p, X) + 0.5 * (p.W.sum() - jax.lax.stop_gradient(p.W.sum()))
-    monkeypatch.setitem(compare.LAYERS, "spelled", wrong)
-    planted = compare.gradient_difference(SMALL, params, *batch)
+    plain = network(options.model)
+
+    def wrong(params, X):
+        first, Z = jax.tree.leaves(params)[0].sum(), plain.autodiff(params, X)
+        return Z.at[:, 0].add(0.5 * (first - jax.lax.stop_gradient(first)))
+
+    monkeypatch.setattr(f"adjax.examples.digits.{options.model}.MODEL", plain._replace(spelled=wrong))
+    planted = compare.gradient_difference(options, params, *batch)
     assert planted.relative > 1e-3
     assert planted.norm > 0
 
 
 def test_speed_alternates_and_can_be_interrupted(data, monkeypatch):
-    params, batch = init_state(SMALL, 64).params, next(batches(SMALL, data))
+    params, batch = init_state(SMALL).params, next(batches(SMALL, data))
     monkeypatch.setattr(compare, "BLOCK_SECONDS", 0.002)
     measured = compare.speed(SMALL, params, *batch)
     assert measured.spelled.shape == measured.autodiff.shape == (compare.PAIRS,)
@@ -291,11 +358,11 @@ def test_the_report_counts_and_ranks_mistakes():
 
 def test_the_report_gives_medians_and_says_how_far_apart():
     speed = compare.Speed(spelled=np.array([110.0, 100.0, 120.0]), autodiff=np.array([100.0, 100.0, 100.0]))
-    text = report.comparison(compare.Difference(largest=2e-7, norm=0.1), speed, Terminal(io.StringIO()))
+    text = report.comparison("X @ W", compare.Difference(largest=2e-7, norm=0.1), speed, Terminal(io.StringIO()))
     assert re.search(r"110  spelled\n +100  autodiff, medians of 3 alternating blocks", text)
     assert re.search(r"ratio +1\.10  half of the pairs in 1\.05 to 1\.15", text)
     assert "2.0e-07  at most, 2.0e-06 of the norm" in text
-    without = report.comparison(compare.Difference(0.0, 0.0), None, Terminal(io.StringIO()))
+    without = report.comparison("X @ W", compare.Difference(0.0, 0.0), None, Terminal(io.StringIO()))
     assert "steps a second" not in without
     assert "0.0e+00 of the norm" in without
 

@@ -1,4 +1,5 @@
-"""`python -m adjax train digits`: a network of `affine` layers on scikit-learn's handwritten digits.
+"""`python -m adjax train digits`: a perceptron or a convolutional network on scikit-learn's handwritten digits.
 
-Read `model` for the network, `train` for the training step, `compare` for spelled adjoints beside plain autodiff.
+Read `mlp` and `cnn` for the networks, `train` for the training step, `compare` for spelled adjoints beside plain
+autodiff.
 """

@@ -11,12 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adjax import affine
-from adjax.examples.digits.model import Layer, Params, loss_and_gradient, plain_affine
+from adjax.examples.digits.model import Apply, Params, loss_and_gradient
+from adjax.examples.digits.models import network
 from adjax.examples.digits.options import Options
 from adjax.examples.digits.train import State, make_optimizer, make_step
 
-LAYERS: dict[str, Layer] = {"spelled": affine, "autodiff": plain_affine}
 PAIRS, FEWEST_PAIRS = 11, 3
 BLOCK_SECONDS = 0.05
 LONGEST_SECONDS = 3.0
@@ -41,13 +40,19 @@ class Speed(NamedTuple):
     autodiff: np.ndarray
 
 
+def networks(options: Options) -> dict[str, Apply]:
+    """The two that are compared."""
+    model = network(options.model)
+    return {"spelled": model.spelled, "autodiff": model.autodiff}
+
+
 def gradient_difference(options: Options, params: Params, X: np.ndarray, y: np.ndarray) -> Difference:
     """Both gradients on one batch, at the same parameters."""
     spelled, autodiff = (
         jax.tree.leaves(
-            jax.jit(functools.partial(loss_and_gradient, dtype=options.dtype, layer=layer))(params, X, y)[1]
+            jax.jit(functools.partial(loss_and_gradient, dtype=options.dtype, apply=apply))(params, X, y)[1]
         )
-        for layer in LAYERS.values()
+        for apply in networks(options).values()
     )
     wide = lambda g: np.asarray(g, np.float64)
     largest = max(np.abs(wide(a) - wide(b)).max() for a, b in zip(spelled, autodiff, strict=True))
@@ -67,8 +72,8 @@ def speed(
     what the other left in the caches.
     """
     batch = jnp.asarray(X), jnp.asarray(y)
-    steps = {name: make_step(options, layer) for name, layer in LAYERS.items()}
-    states = {name: _fresh_state(options, params) for name in LAYERS}
+    steps = {name: make_step(options, apply) for name, apply in networks(options).items()}
+    states = {name: _fresh_state(options, params) for name in steps}
 
     def block(name: str, count: int) -> float:
         state = states[name]
@@ -80,15 +85,15 @@ def speed(
         states[name] = state
         return elapsed / count
 
-    for name in LAYERS:
+    for name in steps:
         block(name, 1)  # compiles
-    count = max(1, round(BLOCK_SECONDS / min(block(name, 2) for name in LAYERS)))
-    measured: dict[str, list[float]] = {name: [] for name in LAYERS}
+    count = max(1, round(BLOCK_SECONDS / min(block(name, 2) for name in steps)))
+    measured: dict[str, list[float]] = {name: [] for name in steps}
     end = time.perf_counter() + LONGEST_SECONDS
     for pair in range(PAIRS):
         if pair >= FEWEST_PAIRS and time.perf_counter() > end:
             break
-        for name in list(LAYERS)[:: 1 if pair % 2 else -1]:
+        for name in list(steps)[:: 1 if pair % 2 else -1]:
             if interrupted():
                 return None
             measured[name].append(1 / block(name, count))

@@ -9,6 +9,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 CLASSES = 10
+SIDE = 8
+PIXELS = SIDE**2
 TEST_SHARE = 0.2
 
 

@@ -6,8 +6,13 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+OWN_DEFAULTS: dict[str, dict[str, float]] = {
+    "mlp": {"width": 256, "learning_rate": 3e-3},
+    "cnn": {"width": 32, "learning_rate": 1e-2},
+}
+MOST_CHANNELS, MOST_HALVINGS = 1024, 3  # of a convolutional network on images of 8 × 8 pixels
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 EXIT_STATUS = """\
 exit status:
@@ -21,6 +26,7 @@ exit status:
 class Options(NamedTuple):
     """What a training run depends on."""
 
+    model: str = "mlp"
     steps: int = 500
     width: int = 256
     depth: int = 2
@@ -38,21 +44,36 @@ class BadOption(ValueError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options with their meanings, bounds and defaults."""
     parser.description = (
-        "Train a multi-layer perceptron of adjax.affine layers on scikit-learn's\n"
-        "handwritten digits, then time the same training step with plain autodiff\n"
-        "and compare the two gradients."
+        "Train a multi-layer perceptron of adjax.affine layers, or a convolutional\n"
+        "network of adjax.conv, group_norm and max_pool, on scikit-learn's handwritten\n"
+        "digits, then time the same training step with plain autodiff and compare the\n"
+        "two gradients."
     )
     parser.epilog = EXIT_STATUS
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     default = Options()
 
     def add(name: str, type: Callable[[str], object], metavar: str, help: str) -> None:
-        value = getattr(default, name.removeprefix("--").replace("-", "_"))
-        parser.add_argument(name, type=type, metavar=metavar, default=value, help=f"{help} (default {value})")
+        field = name.removeprefix("--").replace("-", "_")
+        own = {model: defaults[field] for model, defaults in OWN_DEFAULTS.items() if field in defaults}
+        value = None if own else getattr(default, field)
+        shown = ", ".join(f"{model} {value:g}" for model, value in own.items()) or value
+        parser.add_argument(name, type=type, metavar=metavar, default=value, help=f"{help} (default {shown})")
 
+    parser.add_argument(
+        "--model",
+        choices=tuple(OWN_DEFAULTS),
+        default=default.model,
+        help=f"a multi-layer perceptron or a convolutional network (default {default.model})",
+    )
     add("--steps", integer(1), "N", "training steps")
-    add("--width", integer(1, 8192), "N", "features of a hidden layer")
-    add("--depth", integer(1, 100), "N", "hidden layers")
+    add(
+        "--width",
+        integer(1, 8192),
+        "N",
+        "features of a hidden layer of mlp; channels of the first block of cnn, doubled in each further one",
+    )
+    add("--depth", integer(1, 100), "N", "hidden layers of mlp; blocks of cnn, each of which halves the image's sides")
     add("--batch", integer(1), "N", "images a step")
     add("--learning-rate", positive, "RATE", "peak learning rate of AdamW, decayed to zero by a cosine")
     add("--seed", integer(0, 2**32 - 1), "N", "seed of the split, the initial parameters and the batches")
@@ -66,6 +87,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot", type=png, metavar="FILE", help="write the learning curves and the misclassified digits as PNG"
     )
+
+
+def chosen(given: argparse.Namespace) -> Options:
+    """What was given, with the network's own defaults.
+
+    Raises:
+        BadOption: the network cannot be that large.
+    """
+    own: dict[str, Any] = OWN_DEFAULTS[given.model]
+    values = {name: getattr(given, name) for name in Options._fields}
+    options = Options(**{name: own.get(name) if value is None else value for name, value in values.items()})
+    if options.model == "cnn" and options.depth > MOST_HALVINGS:
+        raise BadOption(f"--depth: cnn halves 8 × 8 images at most {MOST_HALVINGS} times, got {options.depth}")
+    if options.model == "cnn" and options.width > MOST_CHANNELS:
+        raise BadOption(f"--width: the first block of cnn has at most {MOST_CHANNELS} channels, got {options.width}")
+    return options
 
 
 def integer(least: int, most: int | None = None) -> Callable[[str], int]:

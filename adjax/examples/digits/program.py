@@ -11,6 +11,7 @@ import numpy as np
 from adjax.examples.digits import compare, report
 from adjax.examples.digits.data import Digits, load
 from adjax.examples.digits.model import logits
+from adjax.examples.digits.models import network
 from adjax.examples.digits.options import BadOption, Options
 from adjax.examples.digits.progress import progress
 from adjax.examples.digits.train import Training, batches, train
@@ -58,7 +59,8 @@ def show_training(options: Options, data: Digits, terminal: Terminal, interrupt:
         training = train(options, data, show, lambda: interrupt.requested)
     seconds = f"{training.checkpoints[-1].step} steps in {time.perf_counter() - start:.1f} s, compilation included"
     terminal.print(terminal.paint(seconds, "dim") + "\n")
-    Z = jax.jit(functools.partial(logits, dtype=options.dtype))(training.params, data.X_test)
+    apply = network(options.model).spelled
+    Z = jax.jit(functools.partial(logits, dtype=options.dtype, apply=apply))(training.params, data.X_test)
     probabilities = np.asarray(jax.nn.softmax(Z))
     counts = report.confusion(data.y_test, probabilities.argmax(axis=1))
     terminal.print(report.accuracy(counts, terminal))
@@ -77,4 +79,4 @@ def show_comparison(
     X, y = next(batches(options, data))
     difference = compare.gradient_difference(options, training.params, X, y)
     speed = compare.speed(options, training.params, X, y, lambda: interrupt.requested)
-    terminal.print("\n" + report.comparison(difference, speed, terminal))
+    terminal.print("\n" + report.comparison(network(options.model).plain, difference, speed, terminal))

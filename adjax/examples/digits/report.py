@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 
+import jax
 import numpy as np
 
 from adjax.examples.digits.compare import Difference, Speed
 from adjax.examples.digits.data import CLASSES, Digits
+from adjax.examples.digits.models import network
 from adjax.examples.digits.options import Options
+from adjax.examples.digits.train import init_state
 from adjax.examples.terminal import Terminal
 
 MOST_PAIRS = 4
+WIDTH = 80
 
 
 def introduction(options: Options, data: Digits, terminal: Terminal) -> str:
     """What is trained, on what."""
-    sizes = [data.X_train.shape[1], *[options.width] * options.depth, CLASSES]
-    parameters = sum((d + 1) * p for d, p in itertools.pairwise(sizes))
-    hidden = [str(options.width)] * options.depth if options.depth <= 4 else [f"{options.depth} × {options.width}"]
-    network = " → ".join([str(sizes[0]), *hidden, str(CLASSES)])
+    model = network(options.model)
+    params = jax.eval_shape(functools.partial(init_state, options)).params
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
     images = f"{len(data.X_train)} training and {len(data.X_test)} test images of 8 × 8 pixels"
-    layers = f"{network}    adjax.affine in {options.dtype}, {parameters} parameters"
-    return (
-        f"{terminal.paint('Handwritten digits', 'bold')}    {terminal.paint(images, 'dim')}\n{terminal.spell(layers)}"
+    parts = [model.sizes(options), f"{model.layers} in {options.dtype}, {count} parameters"]
+    line = "    ".join(parts)
+    return "\n".join(
+        [
+            f"{terminal.paint('Handwritten digits', 'bold')}    {terminal.paint(images, 'dim')}",
+            *map(terminal.spell, [line] if len(line) <= WIDTH else parts),
+        ]
     )
 
 
@@ -65,9 +72,9 @@ def most_confused(counts: np.ndarray, terminal: Terminal) -> str:
     return terminal.spell("   ".join(shown + [f"{more} more"] * bool(more)) or "none")
 
 
-def comparison(difference: Difference, speed: Speed | None, terminal: Terminal) -> str:
+def comparison(plain: str, difference: Difference, speed: Speed | None, terminal: Terminal) -> str:
     """Spelled adjoints beside plain autodiff; without the speed, where its measurement was interrupted."""
-    lines = [terminal.paint("Spelled adjoints beside plain autodiff of X @ W + b", "bold")]
+    lines = [terminal.paint(f"Spelled adjoints beside plain autodiff of {plain}", "bold")]
     if speed is not None:
         ratio = speed.spelled / speed.autodiff
         low, middle, high = np.percentile(ratio, [25, 50, 75])

@@ -14,9 +14,9 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from adjax import affine
-from adjax.examples.digits.data import CLASSES, Digits
-from adjax.examples.digits.model import Layer, Params, init, logits, loss_and_gradient, master_dtype
+from adjax.examples.digits.data import Digits
+from adjax.examples.digits.model import Apply, Params, logits, loss_and_gradient, master_dtype
+from adjax.examples.digits.models import network
 from adjax.examples.digits.options import Options
 
 WEIGHT_DECAY = 0.1
@@ -60,23 +60,22 @@ def make_optimizer(options: Options) -> optax.GradientTransformation:
 
 
 @functools.cache
-def make_step(options: Options, layer: Layer) -> Step:
-    """The training step, compiled once a layer; it donates the state, so the new one takes the old one's memory."""
+def make_step(options: Options, apply: Apply) -> Step:
+    """The training step, compiled once a network; it donates the state, so the new one takes the old one's memory."""
     optimizer = make_optimizer(options)
 
     @functools.partial(jax.jit, donate_argnames="state")
     def step(state: State, X: ArrayLike, y: ArrayLike) -> tuple[State, Array]:
-        value, gradient = loss_and_gradient(state.params, X, y, dtype=options.dtype, layer=layer)
+        value, gradient = loss_and_gradient(state.params, X, y, dtype=options.dtype, apply=apply)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         return State(optax.apply_updates(state.params, updates), optimizer_state), value
 
     return step
 
 
-def init_state(options: Options, features: int) -> State:
+def init_state(options: Options) -> State:
     """The state before the first step, made by the seed."""
-    sizes = [features, *[options.width] * options.depth, CLASSES]
-    params = init(jax.random.key(options.seed), sizes, master_dtype(options.dtype))
+    params = network(options.model).init(jax.random.key(options.seed), options, master_dtype(options.dtype))
     return State(params, make_optimizer(options).init(params))
 
 
@@ -101,9 +100,10 @@ def train(
     Raises:
         NonFiniteLoss: the loss became infinite or NaN.
     """
-    step = make_step(options, affine)
-    state = init_state(options, data.X_train.shape[1])
-    checkpoints = [evaluate(state.params, data, options.dtype, step=0)]
+    apply = network(options.model).spelled
+    measure = functools.partial(evaluate, data=data, dtype=options.dtype, apply=apply)
+    step, state = make_step(options, apply), init_state(options)
+    checkpoints = [measure(state.params, step=0)]
     stream = itertools.islice(batches(options, data), options.steps)
     every = min(50, max(1, options.steps // 50))
     while (done := checkpoints[-1].step) < options.steps and not interrupted():
@@ -113,7 +113,7 @@ def train(
             losses.append(value)
             if interrupted():
                 break
-        checkpoints.append(evaluate(state.params, data, options.dtype, step=done + len(losses)))
+        checkpoints.append(measure(state.params, step=done + len(losses)))
         require_finite(done, [*map(float, losses), checkpoints[-1].train_loss], options)
         report(checkpoints[-1])
     return Training(state.params, checkpoints)
@@ -129,18 +129,21 @@ def require_finite(done: int, losses: list[float], options: Options) -> None:
             )
 
 
-def evaluate(params: Params, data: Digits, dtype: str, step: int) -> Checkpoint:
+def evaluate(params: Params, data: Digits, dtype: str, apply: Apply, step: int) -> Checkpoint:
     """Cross-entropy and accuracy on all training and all test images."""
     parts = ((data.X_train, data.y_train), (data.X_test, data.y_test))
-    (train_loss, train_accuracy), (test_loss, test_accuracy) = jax.device_get(_evaluate(params, parts, dtype=dtype))
+    measures = jax.device_get(_evaluate(params, parts, dtype=dtype, apply=apply))
+    (train_loss, train_accuracy), (test_loss, test_accuracy) = measures
     return Checkpoint(step, *map(float, (train_loss, test_loss, train_accuracy, test_accuracy)))
 
 
-@functools.partial(jax.jit, static_argnames="dtype")
-def _evaluate(params: Params, parts: tuple[tuple[Array, Array], ...], *, dtype: str) -> list[tuple[Array, Array]]:
+@functools.partial(jax.jit, static_argnames=("dtype", "apply"))
+def _evaluate(
+    params: Params, parts: tuple[tuple[Array, Array], ...], *, dtype: str, apply: Apply
+) -> list[tuple[Array, Array]]:
     measures = []
     for X, y in parts:
-        Z = logits(params, X, dtype=dtype)
+        Z = logits(params, X, dtype=dtype, apply=apply)
         losses = optax.softmax_cross_entropy_with_integer_labels(Z, y)
         measures.append((losses.mean(), (Z.argmax(axis=-1) == y).mean()))
     return measures
