@@ -95,9 +95,9 @@ def chosen(given: argparse.Namespace) -> Options:
     Raises:
         BadOption: the network cannot be that large.
     """
-    own: dict[str, Any] = OWN_DEFAULTS[given.model]
-    values = {name: getattr(given, name) for name in Options._fields}
-    options = Options(**{name: own.get(name) if value is None else value for name, value in values.items()})
+    values: dict[str, Any] = {name: getattr(given, name) for name in Options._fields}
+    missing = {name: default for name, default in OWN_DEFAULTS[given.model].items() if values[name] is None}
+    options = Options(**{**values, **missing})
     if options.model == "cnn" and options.depth > MOST_HALVINGS:
         raise BadOption(f"--depth: cnn halves 8 × 8 images at most {MOST_HALVINGS} times, got {options.depth}")
     if options.model == "cnn" and options.width > MOST_CHANNELS:
