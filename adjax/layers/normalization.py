@@ -16,7 +16,8 @@ which is a symmetric map of δX, for r is constant on every set. With g = scale 
     ⟨1 δbias, dY⟩                               so  dbias = Σ dY
 
 All of it rests on two sums a channel, A = Σ dY and C = Σ dY (X − μ): two reads of the arrays, then one to write dX.
-They are centred before they are summed; E[X²] − E[X]² and Σ dY X − μ Σ dY would cancel where |μ| ≫ σ.
+They are centred before they are summed; E[X²] − E[X]² and Σ dY X − μ Σ dY would cancel where |μ| ≫ σ. So would the
+mean itself: it is summed twice, the second time relative to the first (`mean_of`).
 
 XLA:CPU writes a value that two consumers need into memory: here X − μ, as large as X. `fresh` on the small statistics
 makes it another value for each consumer, which computes it in registers.
@@ -25,6 +26,7 @@ makes it another value for each consumer, which computes it in registers.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -86,6 +88,17 @@ def kept(t: Array, where: Array | None) -> Array:
 def centred(x: Array, mean: Array, where: Array | None = None) -> Array:
     """X − μ, zero where masked; in the dtype of the mean."""
     return kept(x.astype(mean.dtype) - mean, where)
+
+
+def mean_of(
+    x: Array, average: Callable[[Array], Array], spread: Callable[[Array], Array], where: Array | None = None
+) -> Array:
+    """μ = Π X = m + Π(X − m) with m the mean as it is first summed, which where |μ| ≫ σ is off by much of σ.
+
+    `average` sums and divides, `spread` makes its result broadcast with x. As m is any number, it has no derivative.
+    """
+    m = lax.stop_gradient(average(kept(x, where)))
+    return m + average(centred(x, *fresh(spread(m)), where))
 
 
 def normalized(x: Array, mean: Array, r: Array, params: NormParams, where: Array | None = None) -> Array:

@@ -43,6 +43,7 @@ from .normalization import (
     check_vector,
     fresh,
     kept,
+    mean_of,
     normalized,
     pulled_back,
     working_dtype,
@@ -163,8 +164,8 @@ def _with_its_own_fwd(
     dtype = working_dtype(x, *params)
     N = _at_least_one(_entries(x, where, axis_name, dtype))
     average = partial(_average, N=N, axis_name=axis_name)
-    mean = average(kept(x.astype(dtype), where))                                   # (n, c) -> (1, c)
-    var = average(jnp.square(centred(x, *fresh(mean), where)))                    # (n, c) -> (1, c)
+    mean = mean_of(x.astype(dtype), average, lambda m: m, where)                   # (n, c) -> (1, c)
+    var = average(jnp.square(centred(x, *fresh(mean), where)))                     # (n, c) -> (1, c)
     r = lax.rsqrt(var + eps)
     y = normalized(x, mean, r, params, where)                                      # (n, c)
     return (y, mean.ravel(), var.ravel()), BatchResiduals(

@@ -26,7 +26,17 @@ from jaxtyping import Float
 
 from ..adjoint import Like, any_mode, contract, like
 from .checks import kind
-from .normalization import NormParams, along, centred, check_channels, fresh, normalized, pulled_back, working_dtype
+from .normalization import (
+    NormParams,
+    along,
+    centred,
+    check_channels,
+    fresh,
+    mean_of,
+    normalized,
+    pulled_back,
+    working_dtype,
+)
 
 
 class GroupResiduals(NamedTuple):
@@ -79,10 +89,11 @@ def _group_norm_fwd(
     params: NormParams, x: Float[Array, "n *s c"], groups: int, eps: float
 ) -> tuple[Array, GroupResiduals]:
     x_ = x.astype(working_dtype(x, *params))
-    mean = _averages(_total(x_), x, groups)                                        # (n, s, c) -> (n, 1, g)
-    squares = jnp.square(centred(x, _spread(mean, x)))
-    r = lax.rsqrt(_averages(_total(squares), x, groups) + eps)                     # (n, s, c) -> (n, 1, g)
-    y = normalized(x, _spread(mean, x), _spread(r, x), params)                     # (n, s, c)
+    average, spread = lambda t: _averages(_total(t), x, groups), lambda m: _spread(m, x)
+    mean = mean_of(x_, average, spread)                                            # (n, s, c) -> (n, 1, g)
+    var = average(jnp.square(centred(x, *fresh(spread(mean)))))                    # (n, s, c) -> (n, 1, g)
+    r = lax.rsqrt(var + eps)
+    y = normalized(x, spread(mean), spread(r), params)                             # (n, s, c)
     return y, GroupResiduals(params.scale, like(params.bias), x, mean, r)
 
 
