@@ -70,7 +70,8 @@ def working_dtype(*operands: Array | None) -> np.dtype:
 def fresh(*statistics: Array) -> Any:
     """The same small arrays, which the compiler takes for new ones: what is computed from them is not shared.
 
-    Two barriers around the same arrays are one to it, so each consumer of a mean has it together with others.
+    Two barriers around the same arrays in one order are one to it, so each consumer of a mean has it together with
+    others.
     """
     return lax.optimization_barrier(statistics)
 
@@ -104,8 +105,8 @@ def mean_of(
 def normalized(x: Array, mean: Array, r: Array, params: NormParams, where: Array | None = None) -> Array:
     """Y = scale (X − μ) r + bias, in x's dtype; zero where masked. `mean` and `r` broadcast with x."""
     scale, bias = params
+    r, mean = fresh(r, mean)                                       # without scale, in which Y is linear
     k = r if scale is None else r * along(scale.astype(r.dtype), x)
-    mean, k = fresh(mean, k)
     y = centred(x, mean, where) * k
     if bias is not None:
         y = kept(y + along(bias.astype(r.dtype), x), where)
