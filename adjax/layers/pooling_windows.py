@@ -22,7 +22,7 @@ from jax import Array, lax
 from .checks import check_array
 from .window import Pairs, pairs, per_axis, positions, same
 
-FEW = 4         # views, each of the size of the array they look at, that look for its border; more are of a padded copy
+FEW = 4         # views, of the size of the array they look at, that each look for its border; more share a padded copy
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,9 @@ def plain_max(x: Array, window: Any, *, stride: Any = None, padding: Any = "VALI
     return lax.reduce_window(x, np.array(least, x.dtype), lax.max, **window_over(x, window, stride, padding))
 
 
-def plain_avg(x: Array, window: Any, *, stride: Any = None, padding: Any = "VALID", count_padding: bool = False) -> Array:
+def plain_avg(
+    x: Array, window: Any, *, stride: Any = None, padding: Any = "VALID", count_padding: bool = False
+) -> Array:
     """The same for averages: the sum over each window, divided by how many it holds."""
     over = window_over(x, window, stride, padding)
     total = lambda x: lax.reduce_window(x, np.zeros((), x.dtype), lax.add, **over)
@@ -49,7 +51,9 @@ def plain_global_avg(x: Array) -> Array:
     return jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
 
 
-def case(name: str, layer: Callable[..., Any], plain: Callable[..., Any], shape: Any, *window: Any, **options: Any) -> Case:
+def case(
+    name: str, layer: Callable[..., Any], plain: Callable[..., Any], shape: Any, *window: Any, **options: Any
+) -> Case:
     """A layer of these options; the maximum where it has a derivative, the averages anywhere."""
     make = distinct if layer is max_pool else normal
     linear = () if layer is max_pool else (0,)
