@@ -99,7 +99,7 @@ def mean_of(
     `average` sums and divides, `spread` makes its result broadcast with x. As m is any number, it has no derivative.
     """
     m = lax.stop_gradient(average(kept(x, where)))
-    return m + average(centred(x, *fresh(spread(m)), where))
+    return m + average(centred(x, fresh(spread(m))[0], where))
 
 
 def normalized(x: Array, mean: Array, r: Array, params: NormParams, where: Array | None = None) -> Array:

@@ -123,7 +123,7 @@ def batch_norm(
 
     Residuals: x, scale, and the mean and 1/√(σ² + ε) of each channel; where.
 
-    >>> x = jnp.array([[1.0, -2.0], [3.0, 2.0]])
+    >>> x = jnp.array([[1.0, -2.0], [3.0, 2.0]], jnp.float32)
     >>> y, state = batch_norm(NormParams.init(2), x, BatchState.init(2), train=True, momentum=0.5)
     >>> [[round(v, 2) for v in row] for row in y.tolist()]
     [[-1.0, -1.0], [1.0, 1.0]]
@@ -165,7 +165,7 @@ def _with_its_own_fwd(
     N = _at_least_one(_entries(x, where, axis_name, dtype))
     average = partial(_average, N=N, axis_name=axis_name)
     mean = mean_of(x.astype(dtype), average, lambda m: m, where)                   # (n, c) -> (1, c)
-    var = average(jnp.square(centred(x, *fresh(mean), where)))                     # (n, c) -> (1, c)
+    var = average(jnp.square(centred(x, fresh(mean)[0], where)))                   # (n, c) -> (1, c)
     r = lax.rsqrt(var + eps)
     y = normalized(x, mean, r, params, where)                                      # (n, c)
     return (y, mean.ravel(), var.ravel()), BatchResiduals(

@@ -91,7 +91,7 @@ def _group_norm_fwd(
     x_ = x.astype(working_dtype(x, *params))
     average, spread = lambda t: _averages(_total(t), x, groups), lambda m: _spread(m, x)
     mean = mean_of(x_, average, spread)                                            # (n, s, c) -> (n, 1, g)
-    var = average(jnp.square(centred(x, *fresh(spread(mean)))))                    # (n, s, c) -> (n, 1, g)
+    var = average(jnp.square(centred(x, fresh(spread(mean))[0])))                  # (n, s, c) -> (n, 1, g)
     r = lax.rsqrt(var + eps)
     y = normalized(x, spread(mean), spread(r), params)                             # (n, s, c)
     return y, GroupResiduals(params.scale, like(params.bias), x, mean, r)
