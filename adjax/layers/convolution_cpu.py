@@ -6,7 +6,7 @@ The maps are therefore brought into a form that it does well, by what the shapes
 
     a kernel of size one along an axis         the axis is subsampled, and its stride and padding are gone
     many groups of few channels                sums of shifted copies                     convolution_cpu_shifted
-    other groups                               a dense convolution each
+    other groups                               a dense convolution each, in a loop
     three spatial axes                         the taps along the first become channels, its positions examples
     a point as a kernel, gradients of weights  matrix products                            convolution_cpu_patches
     a stride, in dx                            a dense convolution for each phase         convolution_cpu_strided
@@ -18,7 +18,7 @@ Half precision is widened first: every sum is one of float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import jax.numpy as jnp
@@ -31,12 +31,11 @@ from . import convolution_cpu_shifted as shifted
 from . import convolution_cpu_strided as strided
 from .convolution_geometry import Geometry
 
-FEW = 8            # channels a group up to which shifted copies beat a convolution for each group
-FEW_PAIRS = 16     # pairs of channels, one in and one out, of a group up to which they do so for dW
-MANY_TERMS = 256   # terms of one sum up to which it is written out
-MANY_GROUPS = 128  # groups up to which each is written out
-MANY_TAPS = 64     # taps up to which patches are listed
-NARROW = 32        # channels up to which a product is as long as if it had one
+FEW = 8           # channels a group up to which shifted copies beat a convolution for each group
+FEW_PAIRS = 16    # pairs of channels, one in and one out, of a group up to which they do so for dW
+MANY_TERMS = 256  # terms of one sum up to which it is written out
+MANY_TAPS = 64    # taps up to which patches are listed
+NARROW = 32       # channels up to which a product takes as long as if it had one
 
 
 def forward(x: Array, W: Array, g: Geometry) -> Array:
@@ -48,9 +47,7 @@ def forward(x: Array, W: Array, g: Geometry) -> Array:
         return _forward(x, W, g)
     if c <= FEW and math.prod(k) * c <= MANY_TERMS:
         return shifted.forward(x, W, g)
-    if g.groups > MANY_GROUPS:
-        return native.forward(x, W, g)
-    return jnp.concatenate([_forward(x, W, _one(g)) for x, W in _by_group(g, x, W)], -1)
+    return _each_group(lambda x, W: _forward(x, W, replace(g, groups=1)), g, x, W)
 
 
 def adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
@@ -62,10 +59,8 @@ def adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
         dx = _adjoint_x(dY, W, inner, kept)
     elif o <= FEW and math.prod(k) * o <= MANY_TERMS and _has_phases(inner):
         dx = shifted.adjoint_x(dY, W, inner, kept)
-    elif g.groups > MANY_GROUPS:
-        dx = native.adjoint_x(dY, W, inner, kept)
     else:
-        dx = jnp.concatenate([_adjoint_x(dY, W, _one(inner), kept) for dY, W in _by_group(g, dY, W)], -1)
+        dx = _each_group(lambda dY, W: _adjoint_x(dY, W, replace(inner, groups=1), kept), g, dY, W)
     return _put_back(dx, g, k, s)
 
 
@@ -78,9 +73,20 @@ def adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
     c, o = x.shape[-1] // g.groups, dY.shape[-1] // g.groups
     if c * o <= FEW_PAIRS and math.prod(k) <= MANY_TERMS:
         return shifted.adjoint_W(x, dY, g, k)
-    if g.groups > MANY_GROUPS:
-        return native.adjoint_W(x, dY, g, k)
-    return jnp.concatenate([_adjoint_W(x, dY, _one(g), k) for x, dY in _by_group(g, x, dY)], -1)
+    return _each_group(lambda x, dY: _adjoint_W(x, dY, replace(g, groups=1), k), g, x, dY)
+
+
+def _each_group(f: Callable[[Array, Array], Array], g: Geometry, a: Array, b: Array) -> Array:
+    """f of each group of two operands, whose last axes hold the groups; one after the other, as one program."""
+
+    def one(group: Array) -> Array:
+        return f(*(
+            lax.dynamic_slice_in_dim(x, group * (x.shape[-1] // g.groups), x.shape[-1] // g.groups, x.ndim - 1)
+            for x in (a, b)
+        ))
+
+    results = jnp.moveaxis(lax.map(one, jnp.arange(g.groups)), 0, -2)         # (..., g, channels)
+    return results.reshape(*results.shape[:-2], -1)
 
 
 def _forward(x: Array, W: Array, g: Geometry) -> Array:
@@ -113,7 +119,9 @@ def _adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
         rows = dY.reshape(-1, *dY.shape[2:])
         dW = _adjoint_W(_folded(x, g, k), rows, _rest(g), k[1:])              # (k, k, (k c), o)
         return jnp.moveaxis(dW.reshape(*k[1:], k[0], -1, dY.shape[-1]), 2, 0)
-    if math.prod(k) == 1 or (max(g.stride) > 1 and math.prod(k) <= MANY_TAPS):
+    if math.prod(k) == 1:
+        return patches.product_W(x, dY, k)
+    if max(g.stride) > 1 and math.prod(k) <= MANY_TAPS:
         return patches.adjoint_W(x, dY, g, k)
     return native.adjoint_W(x, dY, g, k)
 

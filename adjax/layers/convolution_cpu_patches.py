@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .convolution_cpu_rows import sum_over_rows, windows
+from .convolution_cpu_windows import padded, windows
 from .convolution_geometry import Geometry
 
 BLOCK = 2**20     # bytes of patches in a block: half a megabyte to two serve alike
@@ -26,18 +26,28 @@ def product(x: Array, W: Array) -> Array:
     return lax.dot_general(x, W.reshape(W.shape[-2:]), (((x.ndim - 1,), (0,)), ((), ())))
 
 
-def adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
-    """dW[*k c o], for one group."""
-    c, t, o = x.shape[-1], dY.shape[1:-1], dY.shape[-1]
-    K = math.prod(k) * c
-    if math.prod(k) == 1:
-        return _summed(x, dY).reshape(*k, c, o)
+def product_W(x: Array, dY: Array, k: Sequence[int]) -> Array:
+    """dW[*1 c o] where the kernel is a point."""
+    return _summed(x, dY).reshape(*k, x.shape[-1], dY.shape[-1])
 
-    def block(X: Array, D: Array) -> Array:
+
+def adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
+    """dW[*k c o], for one group. Blocks are taken along rows and not examples: those may be spread over devices."""
+    c, (t, *_, o), K = x.shape[-1], dY.shape[1:], math.prod(k) * x.shape[-1]
+    row = dY.size // (t * o) * K * dY.dtype.itemsize                          # bytes of the patches of a row
+    rows = min(t, max(1, BLOCK // row))
+    xp, first = padded(x, g.padding), t % rows or rows
+
+    def block(start: Array | int, rows: int) -> Array:
+        X = lax.dynamic_slice_in_dim(xp, start * g.stride[0], g.span(k)[0] + (rows - 1) * g.stride[0], 1)
+        D = lax.dynamic_slice_in_dim(dY, start, rows, 1)
         return _summed(jnp.concatenate([part for _, part in windows(X, D.shape[1:-1], k, g)], -1), D)
 
-    row = dY.size // (t[0] * o) * K * dY.dtype.itemsize                       # bytes of the patches of a row
-    return sum_over_rows(block, lambda sums: sums, x, dY, g, g.span(k)[0], max(1, BLOCK // row)).reshape(*k, c, o)
+    total = block(0, first)
+    if t > first:
+        starts = jnp.arange(first, t, rows)
+        total, _ = lax.scan(lambda total, start: (total + block(start, rows), None), total, starts)
+    return total.reshape(*k, c, o)
 
 
 def _summed(P: Array, dY: Array) -> Array:

@@ -18,18 +18,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from . import convolution_cpu_native as native
-from .convolution_cpu_rows import padded
+from .convolution_cpu_windows import padded
 from .convolution_geometry import Geometry
+from .window import Pairs
 
 
 class Phases(NamedTuple):
     """A kernel W[*v *stride c o] by phase, and what dY is padded by (low, high), negative to take away."""
 
     W: Array
-    padding: tuple[tuple[int, int], ...]
+    padding: Pairs
 
 
 def by_phase(W: Array, g: Geometry, s: Sequence[int], t: Sequence[int]) -> Phases:
@@ -49,21 +50,13 @@ def by_phase(W: Array, g: Geometry, s: Sequence[int], t: Sequence[int]) -> Phase
     return Phases(W.reshape(*split, c, o).transpose(order), padding)
 
 
-def resized(dY: Array, padding: Sequence[tuple[int, int]]) -> Array:
-    """dY with zeros around it, or less of it where the padding is negative."""
-    if all(low >= 0 and high >= 0 for low, high in padding):
-        return padded(dY, padding)
-    config = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
-    return lax.pad(dY, jnp.zeros((), dY.dtype), config)
-
-
 def adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
     """dx[n *s c], for one group: the phases are the channels of one dense convolution, and interleaved at last."""
     n, rank, (c, o) = dY.shape[0], g.rank, W.shape[-2:]
     W, padding = by_phase(W, g, s, dY.shape[1:-1])
     W = W.reshape(*W.shape[:rank], math.prod(g.stride) * c, o)
     dense = Geometry((1,) * rank, ((0, 0),) * rank, (1,) * rank, 1)
-    phases = native.forward(resized(dY, padding), native.mirrored(W, 1), dense)        # (n, *q, *stride c)
+    phases = native.forward(padded(dY, padding), native.mirrored(W, 1), dense)        # (n, *q, *stride c)
     q = phases.shape[1:-1]
     order = [0, *(axis for a in range(rank) for axis in (1 + a, 1 + rank + a)), 1 + 2 * rank]
     return merged(phases.reshape(n, *q, *g.stride, c).transpose(order), s)
