@@ -7,7 +7,7 @@ The maps are therefore brought into a form that it does well, by what the shapes
     a kernel of size one along an axis         the axis is subsampled, and its stride and padding are gone
     many groups of few channels                sums of shifted copies                     convolution_cpu_shifted
     other groups                               a dense convolution each, in a loop
-    three spatial axes                         the taps along the first become channels, its positions examples
+    three spatial axes                         one over two for each plane of the result  convolution_cpu_planes
     a point as a kernel, gradients of weights  matrix products                            convolution_cpu_patches
     a stride, in dx                            a dense convolution for each phase         convolution_cpu_strided
     the rest                                   XLA's convolution                          convolution_cpu_native
@@ -27,14 +27,15 @@ from jax import Array, lax
 from ..adjoint import wide
 from . import convolution_cpu_native as native
 from . import convolution_cpu_patches as patches
+from . import convolution_cpu_planes as planes
 from . import convolution_cpu_shifted as shifted
 from . import convolution_cpu_strided as strided
 from .convolution_geometry import Geometry
 
 FEW = 8           # channels a group up to which shifted copies beat a convolution for each group
-FEW_PAIRS = 16    # pairs of channels, one in and one out, of a group up to which they do so for dW
 MANY_TERMS = 256  # terms of one sum up to which it is written out
 MANY_TAPS = 64    # taps up to which patches are listed
+LONG = 128        # entries of a patch from which products of patches beat a convolution
 NARROW = 32       # channels up to which a product takes as long as if it had one
 
 
@@ -71,7 +72,7 @@ def adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
     if g.groups == 1:
         return _adjoint_W(x, dY, g, k)
     c, o = x.shape[-1] // g.groups, dY.shape[-1] // g.groups
-    if c * o <= FEW_PAIRS and math.prod(k) <= MANY_TERMS:
+    if c == 1 and o <= 2 and math.prod(k) <= MANY_TERMS:
         return shifted.adjoint_W(x, dY, g, k)
     return _each_group(lambda x, dY: _adjoint_W(x, dY, replace(g, groups=1), k), g, x, dY)
 
@@ -91,57 +92,42 @@ def _each_group(f: Callable[[Array, Array], Array], g: Geometry, a: Array, b: Ar
 
 def _forward(x: Array, W: Array, g: Geometry) -> Array:
     """The forward map of one group."""
-    k, t = W.shape[:-2], g.out(x.shape[1:-1], W.shape[:-2])
-    if math.prod(k) == 1:
+    if math.prod(W.shape[:-2]) == 1:
         return patches.product(x, W)
     if g.rank == 3:
-        return _forward(_folded(x, g, k), _flat(W), _rest(g)).reshape(x.shape[0], *t, -1)
+        return planes.forward(_forward, x, W, g)
     return native.forward(x, W, g)
 
 
 def _adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
     """dx of one group."""
-    k = W.shape[:-2]
-    if math.prod(k) == 1:
+    if math.prod(W.shape[:-2]) == 1:
         return patches.product(dY, W.swapaxes(-1, -2))
     if g.rank == 3:
-        rows = dY.reshape(-1, *dY.shape[2:])                                  # (n t, t, t, o)
-        return _unfolded(_adjoint_x(rows, _flat(W), _rest(g), s[1:]), g, k, s, dY.shape[1])
-    together = math.prod(g.stride) * W.shape[-2]
-    if max(g.stride) > 1 and together <= NARROW and _has_phases(g):
+        return planes.adjoint_x(_adjoint_x, dY, W, g, s)
+    if g.rank == 2 and max(g.stride) > 1 and math.prod(g.stride) * W.shape[-2] <= NARROW and _has_phases(g):
         return strided.adjoint_x(dY, W, g, s)
     return native.adjoint_x(dY, W, g, s)
 
 
 def _adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
     """dW of one group."""
-    if g.rank == 3 and math.prod(k) > 1:
-        rows = dY.reshape(-1, *dY.shape[2:])
-        dW = _adjoint_W(_folded(x, g, k), rows, _rest(g), k[1:])              # (k, k, (k c), o)
-        return jnp.moveaxis(dW.reshape(*k[1:], k[0], -1, dY.shape[-1]), 2, 0)
     if math.prod(k) == 1:
         return patches.product_W(x, dY, k)
-    if max(g.stride) > 1 and math.prod(k) <= MANY_TAPS:
+    if g.rank == 3:
+        return planes.adjoint_W(_adjoint_W, x, dY, g, k)
+    if max(g.stride) > 1 and math.prod(k) <= MANY_TAPS and math.prod(k) * x.shape[-1] >= LONG:
         return patches.adjoint_W(x, dY, g, k)
     return native.adjoint_W(x, dY, g, k)
-
-
-def _has_phases(g: Geometry) -> bool:
-    """Whether dx is what the formulations by phase are for."""
-    return max(g.stride) == 1 or max(g.dilation) == 1
 
 
 def _widened(*operands: Array) -> tuple[Array, ...]:
     return tuple(x.astype(wide(x.dtype)) for x in operands)
 
 
-def _one(g: Geometry) -> Geometry:
-    return replace(g, groups=1)
-
-
-def _by_group(g: Geometry, a: Array, b: Array) -> list[tuple[Array, Array]]:
-    """Both split along their last axes."""
-    return list(zip(jnp.split(a, g.groups, -1), jnp.split(b, g.groups, -1), strict=True))
+def _has_phases(g: Geometry) -> bool:
+    """Whether dx is what the formulations by phase are for."""
+    return max(g.stride) == 1 or max(g.dilation) == 1
 
 
 # A kernel of size one along an axis reads every stride-th entry of xp and nothing else.
@@ -186,39 +172,3 @@ def _subsampled(x: Array, g: Geometry, k: Sequence[int]) -> Array:
         for k, reach, stride in zip(k, g.reach(g.out(s, k)), g.stride, strict=True)
     ]
     return x[(slice(None), *steps)]
-
-
-# A convolution over three axes is one over two, of n · t examples and k · c channels.
-
-
-def _rest(g: Geometry) -> Geometry:
-    """The geometry of the axes but the first."""
-    return Geometry(g.stride[1:], g.padding[1:], g.dilation[1:], g.groups)
-
-
-def _flat(W: Array) -> Array:
-    """W[k k (k c) o]."""
-    return jnp.moveaxis(W, 0, 2).reshape(*W.shape[1:3], -1, W.shape[-1])
-
-
-def _folded(x: Array, g: Geometry, k: Sequence[int]) -> Array:
-    """x[(n t) s s (k c)]: at each position along the first axis what the taps along it read."""
-    s, c = x.shape[2:-1], x.shape[-1]
-    reach = g.reach(g.out(x.shape[1:-1], k))[0]
-    xp = jnp.pad(x, ((0, 0), g.padding[0], (0, 0), (0, 0), (0, 0)))
-    taps = [xp[:, tap * g.dilation[0] :][:, : reach : g.stride[0]] for tap in range(k[0])]
-    return jnp.concatenate(taps, -1).reshape(-1, *s, k[0] * c)
-
-
-def _unfolded(dx: Array, g: Geometry, k: Sequence[int], s: Sequence[int], t: int) -> Array:
-    """dx[n *s c]: what the taps along the first axis read, added up where they read it."""
-    (low, _), stride, dilation = g.padding[0], g.stride[0], g.dilation[0]
-    taps = jnp.split(dx.reshape(-1, t, *dx.shape[1:]), k[0], -1)
-    none, total = (0, 0, 0), None
-    for tap, part in enumerate(taps):
-        start = tap * dilation - low
-        pads = [none, (start, s[0] - start - ((t - 1) * stride + 1), stride - 1), none, none, none]
-        part = lax.pad(part, jnp.zeros((), part.dtype), pads)
-        total = part if total is None else total + part
-    assert total is not None
-    return total

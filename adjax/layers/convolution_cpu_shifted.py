@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 from .convolution_cpu_native import mirrored
 from .convolution_cpu_strided import by_phase, merged
-from .convolution_cpu_windows import adjoint_padding, padded, shifts, windows
+from .convolution_cpu_windows import adjoint_padding, padded, windows
 from .convolution_geometry import Geometry
 
 TERMS = 128       # terms written out in the sums for dW: more make the program longer, and no quicker
@@ -51,7 +52,7 @@ def adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
     n, k, (i, o), G = dY.shape[0], W.shape[:-2], W.shape[-2:], g.groups
     if max(g.stride) == 1:
         back = lax.optimization_barrier(mirrored(W, G))                       # else mirrored again for every entry
-        return _swept(shifts(dY, adjoint_padding(s, dY.shape[1:-1], k, g), s, k, g), back, G)
+        return _swept(windows(padded(dY, adjoint_padding(s, dY.shape[1:-1], k, g)), s, k, g), back, G)
     W, padding = by_phase(W, g, s, dY.shape[1:-1])
     v, q = W.shape[: g.rank], [-(-s // stride) for s, stride in zip(s, g.stride, strict=True)]
     apart = [size for stride in g.stride for size in (stride, 1)][:-1]        # the axes of W between those of dx
@@ -59,7 +60,7 @@ def adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
     W, across = lax.optimization_barrier(W), [size for q in q for size in (q, 1)]
     terms = [
         part.reshape(n, *across, G, 1, o // G)[..., channel] * W[(*tap, ..., channel)]
-        for tap, part in shifts(dY, padding, q, v, g)
+        for tap, part in windows(padded(dY, padding), q, v, replace(g, stride=(1,) * g.rank))
         for channel in range(o // G)
     ]                                                           # (n, q, 1, ..., g, 1)(stride, 1, ..., g, i)
     total = sum(terms[1:], terms[0])

@@ -33,15 +33,3 @@ def windows(xp: Array, t: Sequence[int], k: Sequence[int], g: Geometry) -> Itera
         starts = [index * dilation for index, dilation in zip(tap, g.dilation, strict=True)]
         limits = [start + end for start, end in zip(starts, ends, strict=True)]
         yield tap, lax.slice(xp, (0, *starts, 0), (xp.shape[0], *limits, xp.shape[-1]), (1, *g.stride, 1))
-
-
-def shifts(dY: Array, padding: Pairs, q: Sequence[int], k: Sequence[int], g: Geometry) -> Iterator[
-    tuple[tuple[int, ...], Array]
-]:
-    """The windows of stride one of a padded dY at q positions, without a padded copy: each shifts dY by itself.
-
-    Its uses take longer, but none of them is kept while another waits.
-    """
-    for tap in itertools.product(*map(range, k)):
-        lows = [low - index * d for (low, _), index, d in zip(padding, tap, g.dilation, strict=True)]
-        yield tap, padded(dY, [(low, q - t - low) for low, q, t in zip(lows, q, dY.shape[1:-1], strict=True)])
