@@ -121,10 +121,11 @@ class Certificate:
 
     @property
     def verdict(self) -> Verdict:
-        """Refuted if anything failed; vacuous if nothing could have; proven otherwise."""
+        """Refuted if anything failed that is not waived; vacuous if nothing could have failed; proven otherwise."""
         if self.failures:
             return Verdict.REFUTED
-        return Verdict.VACUOUS if all(p.blind == p.size for p in self.powers) else Verdict.PROVEN
+        blind = not self.findings and all(p.blind == p.size for p in self.powers)
+        return Verdict.VACUOUS if blind else Verdict.PROVEN
 
     @property
     def ok(self) -> bool:

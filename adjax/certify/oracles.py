@@ -256,6 +256,7 @@ def subgradient(prover: Prover, x: Numbers, passive: Arrays, e: Error, seed: int
     directions = _directions_at(x, i, e, seed)
     tangents = [tuple(d if k == i else np.zeros(a.shape) for k, a in enumerate(x)) for d in directions]
     fine = prover.sharp.resolution_of_values < 1e-12
+    eps = (prover.sharp if e.dtype == prover.sharp_dtype else prover.user).resolution       # that of `e.got`
     kinked = suspect = False        # whether there is a kink; whether autodiff itself is wrong in these directions
     for d, slopes in zip(directions, slopes_around(prover, x, passive, tangents, seed), strict=True):
         terms = [np.stack([np.real(slope[j] * w) for slope in slopes]) for j, w in enumerate(e.u)]
@@ -264,6 +265,7 @@ def subgradient(prover: Prover, x: Numbers, passive: Arrays, e: Error, seed: int
         low, high = (sum(float(pick(t, axis=0).sum()) for t in terms) for pick in (np.min, np.max))
         size = sum(float(np.abs(t).max(axis=0).sum()) for t in terms)
         slack = (1e-4 if fine else 5e-2) * size + e.tolerance * float(np.abs(d).sum())
+        slack += 4 * eps * float(np.abs(d * e.got).sum())
         kinked |= high - low > (1e-2 if fine else 0.3) * size               # more than curvature explains
         if not low - slack <= float((d * e.got).sum()) <= high + slack:
             return False

@@ -11,7 +11,7 @@ from jax import Array, lax
 
 from tests.certify.planting import normal, planted
 from tests.certify.rules import Mutant
-from tests.certify.words import REAL, ruled
+from tests.certify.words import REAL, ruled, wide
 
 HALF = ("bfloat16",)
 MATRIX = normal((7, 5))
@@ -41,8 +41,9 @@ def running_sum(terms: Callable[..., Array], *rows: Array) -> Array:
 
 
 def centred(X: Array) -> Array:
-    """Σ (X − mean X)² / 2 over each column."""
-    return jnp.sum((X - X.mean(0)) ** 2, axis=0) / 2
+    """Σ (X − mean X)² / 2 over each column, in float32 or wider."""
+    D = wide(X) - wide(X).mean(0)
+    return (jnp.sum(D**2, axis=0) / 2).astype(X.dtype)
 
 
 REDUCED = [
@@ -55,9 +56,9 @@ REDUCED = [
            planted(lambda s, X: s * X,
                    lambda args, dY: (running_sum(lambda g: g, (dY * args[1]).ravel()), dY * args[0])),
            normal((), (7, 5)), dtypes=HALF, law="half precision"),
-    Mutant("centred squares: X and its mean scaled before they are subtracted",
-           planted(centred, lambda args, dY: (args[0] * dY - args[0].mean(0) * dY,)), MATRIX, dtypes=HALF,
-           law="half precision"),
+    Mutant("centred squares: X and its mean, far from 0, scaled before they are subtracted",
+           planted(centred, lambda args, dY: (args[0] * dY - args[0].mean(0) * dY,)),
+           lambda rng: (2000 + 8 * rng.standard_normal((7, 5)),), dtypes=HALF, law="adjoint"),
 ]
 
 ROUNDED = [

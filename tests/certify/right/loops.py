@@ -197,7 +197,7 @@ RIGHT = [
           positive((4, 3)), REAL, options={"reference": jnp.sqrt, "domain": (0.0, 2000.0)}),
     Right("cond: on a flag", planted(switched, lambda r, dy: (None, switched(r[0], dy))),
           lambda rng: (np.array(True), *normal((4, 3))(rng))),
-    Right("any_mode: a tangent beside a while_loop", running_sum_in_any_mode, normal((5, 2))),
+    Right("any_mode: a tangent beside a while_loop", running_sum_in_any_mode, normal((5, 2)), REAL),
     Right("any_mode: of a product", product_in_any_mode, normal((4, 3), (3, 2))),
     Right("rule within a rule", planted(gaussian, gaussian_adjoint), normal((4, 3)), REAL),
     Right("checkpoint: autodiff inside the rule",
