@@ -179,7 +179,7 @@ class Stage:
     def moves(
         self, operands: tuple[Sequence[Any], Sequence[Any], Sequence[Any]], at: Result, seed: int, kinked: bool
     ) -> Result:
-        """How far each entry of the reference's results moves when operands move by a few ulps: the second largest move.
+        """How far each entry of the reference's results moves when operands move by a few ulps: the second largest.
 
         Args:
             operands: active, passive, u.
