@@ -58,7 +58,7 @@ def adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
     inner, kept = _without(g, k), _kept(g, k, s)
     if g.groups == 1:
         dx = _adjoint_x(dY, W, inner, kept)
-    elif o <= FEW and math.prod(k) * o <= MANY_TERMS and _has_phases(inner):
+    elif o <= FEW and math.prod(k) * o <= MANY_TERMS and not _both(inner):
         dx = shifted.adjoint_x(dY, W, inner, kept)
     else:
         dx = _each_group(lambda dY, W: _adjoint_x(dY, W, replace(inner, groups=1), kept), g, dY, W)
@@ -105,7 +105,9 @@ def _adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
         return patches.product(dY, W.swapaxes(-1, -2))
     if g.rank == 3:
         return planes.adjoint_x(_adjoint_x, dY, W, g, s)
-    if g.rank == 2 and max(g.stride) > 1 and math.prod(g.stride) * W.shape[-2] <= NARROW and _has_phases(g):
+    many = all(k > 2 * stride for k, stride in zip(W.shape, g.stride, strict=False))     # taps in each phase
+    narrow = math.prod(g.stride) * W.shape[-2] <= NARROW
+    if g.rank == 2 and max(g.stride) > 1 and many and narrow and not _both(g):
         return strided.adjoint_x(dY, W, g, s)
     return native.adjoint_x(dY, W, g, s)
 
@@ -125,9 +127,9 @@ def _widened(*operands: Array) -> tuple[Array, ...]:
     return tuple(x.astype(wide(x.dtype)) for x in operands)
 
 
-def _has_phases(g: Geometry) -> bool:
-    """Whether dx is what the formulations by phase are for."""
-    return max(g.stride) == 1 or max(g.dilation) == 1
+def _both(g: Geometry) -> bool:
+    """Whether there are strides and dilations, for which nothing is written by phase."""
+    return max(g.stride) > 1 and max(g.dilation) > 1
 
 
 # A kernel of size one along an axis reads every stride-th entry of xp and nothing else.

@@ -13,6 +13,7 @@ way, over rows r that are `rows` apart, entry by entry; the rest is a product wi
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ from .convolution_cpu_windows import adjoint_padding, padded, windows
 from .convolution_geometry import Geometry
 
 TERMS = 128       # terms written out in the sums for dW: more make the program longer, and no quicker
+MANY_TAPS = 16    # taps from which A_k, of all of them, would be many times dY
 
 
 def forward(x: Array, W: Array, g: Geometry) -> Array:
@@ -84,6 +86,12 @@ def _sums(
 ) -> list[Array]:
     """For each tap Σ A[n (stride · t + dilation · k) g *a] B[n t g *b], of g · i · u entries."""
     n, t, G = B.shape[0], B.shape[1:-1], g.groups
+    if k[0] > 1 and math.prod(k) > MANY_TAPS:                                 # one row of taps after the other
+        reach = g.reach(t)[0]
+        row = lambda tap: _sums(
+            lax.dynamic_slice_in_dim(A, tap * g.dilation[0], reach, 1), a, B, b, g, (1, *k[1:])
+        )
+        return [sums[tap] for tap, sums in itertools.product(range(k[0]), lax.map(row, jnp.arange(k[0])))]
     rows = min(t[0], max(1, TERMS // math.prod(k)))
     left = t[0] % rows
     blocks = [(0, t[0] - left, rows), (t[0] - left, t[0], left)][: 2 if left else 1]
