@@ -2,6 +2,7 @@
 
     affine, AffineParams                          Y = X W + b, with dW = Xᵀ dY, dX = dY Wᵀ, db = Σ dY
     einsum                                        any spec of jnp.einsum; the adjoint swaps two terms of the spec
+    conv, conv_transpose, ConvParams              Y = Σ_k S_k X W_k + b over 1 to 3 spatial axes, and its adjoint
     batch_norm, group_norm                        Y = scale (X − μ)/σ + bias; NormParams, BatchState
     max_pool, avg_pool, global_avg_pool           over windows of 1 to 3 spatial axes, and over all of them
     any_mode, AnyMode                             lifts a jax.custom_vjp to every differentiation mode
@@ -32,10 +33,13 @@ from .certify import assert_adjoint as assert_adjoint
 from .certify import certify as certify
 from .layers import AffineParams as AffineParams
 from .layers import BatchState as BatchState
+from .layers import ConvParams as ConvParams
 from .layers import NormParams as NormParams
 from .layers import affine as affine
 from .layers import avg_pool as avg_pool
 from .layers import batch_norm as batch_norm
+from .layers import conv as conv
+from .layers import conv_transpose as conv_transpose
 from .layers import einsum as einsum
 from .layers import global_avg_pool as global_avg_pool
 from .layers import group_norm as group_norm

@@ -2,6 +2,9 @@
 
 from .affine import AffineParams as AffineParams
 from .affine import affine as affine
+from .convolution import ConvParams as ConvParams
+from .convolution import conv as conv
+from .convolution_transpose import conv_transpose as conv_transpose
 from .einsum import einsum as einsum
 from .normalization import NormParams as NormParams
 from .normalization_batch import BatchState as BatchState

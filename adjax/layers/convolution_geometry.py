@@ -14,8 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from .window import Pairs, positions, spans
+from .window import Pairs, pairs, per_axis, positions, same, spans
+
+NAMES = ("SAME", "VALID", "CIRCULAR")
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,69 @@ class Geometry:
     def reach(self, t: Sequence[int]) -> tuple[int, ...]:
         """The distance from the first to the last position, both included: (t - 1) · stride + 1, 0 for none."""
         return tuple((t - 1) * step + 1 if t else 0 for t, step in zip(t, self.stride, strict=True))
+
+
+@dataclass(frozen=True)
+class Lay:
+    """A kernel laid over an input: x[*s] is first wrapped around by `wrap`, then convolved with `geometry`."""
+
+    geometry: Geometry
+    wrap: Pairs
+    s: tuple[int, ...]
+    k: tuple[int, ...]
+    t: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        """The number of spatial axes."""
+        return self.geometry.rank
+
+    @property
+    def wrapped(self) -> tuple[int, ...]:
+        """s after the wrapping."""
+        return tuple(low + s + high for s, (low, high) in zip(self.s, self.wrap, strict=True))
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `conv` for a kernel, checked; a padding that depends on the input is still a name."""
+
+    stride: tuple[int, ...]
+    padding: str | Pairs
+    dilation: tuple[int, ...]
+    groups: int
+    k: tuple[int, ...]
+
+    @classmethod
+    def of(cls, layer: str, k: tuple[int, ...], stride: Any, padding: Any, dilation: Any, groups: Any) -> Options:
+        """From what the user gave. Raises ValueError where that makes no sense."""
+        rank = len(k)
+        if not isinstance(groups, int) or isinstance(groups, bool) or groups < 1:
+            raise ValueError(f"{layer}: groups must be a positive integer, got {groups!r}")
+        named = isinstance(padding, str) and padding in NAMES
+        return cls(
+            per_axis(layer, "stride", stride, rank),
+            padding if named else pairs(layer, padding, rank, NAMES),
+            per_axis(layer, "dilation", dilation, rank),
+            groups,
+            k,
+        )
+
+    def over(self, s: tuple[int, ...]) -> Lay:
+        """The kernel over an input of spatial sizes s."""
+        none = ((0, 0),) * len(self.k)
+        span = spans(self.k, self.dilation)
+        around = self.padding if isinstance(self.padding, tuple) else none
+        if self.padding in ("SAME", "CIRCULAR"):
+            around = same(s, span, self.stride)
+        zeros, wrap = (none, around) if self.padding == "CIRCULAR" else (around, none)
+        t = positions(s, span, self.stride, around)
+        return Lay(Geometry(self.stride, zeros, self.dilation, self.groups), wrap, s, self.k, t)
+
+    def natural(self, t: tuple[int, ...]) -> tuple[int, ...]:
+        """Spatial sizes of an input whose result has the sizes t: t · stride, or all that its windows cover."""
+        if self.padding in ("SAME", "CIRCULAR"):
+            return tuple(t * stride for t, stride in zip(t, self.stride, strict=True))
+        around = self.padding if isinstance(self.padding, tuple) else ((0, 0),) * len(t)
+        axes = zip(t, self.stride, spans(self.k, self.dilation), around, strict=True)
+        return tuple(max(0, (t - 1) * stride + e - low - high) if t else 0 for t, stride, e, (low, high) in axes)

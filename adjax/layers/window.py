@@ -66,8 +66,8 @@ def pairs(layer: str, padding: Any, rank: int, names: Sequence[str]) -> Pairs:
             and all(isinstance(p, Sequence) and len(p) == 2 and all(map(_is_int, p)) for p in values)):
         listed = ", ".join(f'"{name}"' for name in names)
         raise ValueError(
-            f"{layer}: padding must be {listed}, an integer, or a pair (low, high) for each of the {rank} spatial axes, "
-            f"got {padding!r}"
+            f"{layer}: padding must be {listed}, an integer, or a pair (low, high) for each of the {rank} spatial "
+            f"axes, got {padding!r}"
         )
     if any(v < 0 for p in values for v in p):
         raise ValueError(f"{layer}: padding must not be negative, got {padding!r}")
