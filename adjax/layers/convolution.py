@@ -30,9 +30,9 @@ from jaxtyping import Float
 
 from ..adjoint import Like, any_mode, layout_of, like, partitioned, sum_leading
 from . import convolution_maps as maps
-from .convolution_geometry import Geometry, Options
+from .convolution_geometry import Lay, Options
 from .convolution_operands import check_operands
-from .window import Pairs
+from .convolution_wrap import folded, wrapped
 
 Initializer = Callable[..., Array]
 
@@ -136,29 +136,28 @@ def conv(
             f"conv: the kernel of W (shape {W.shape}, dilation {g.dilation}) spans {g.span(lay.k)}, more than the "
             f"padded input (x has shape {x.shape}, padding {g.padding})"
         )
-    x = wrapped(as_batch(x, rank), lay.wrap)
-    return as_before(_conv(ConvParams(W, b), x, lay.geometry), lead)
+    return as_before(_conv(ConvParams(W, b), as_batch(x, rank), lay), lead)
 
 
 @any_mode
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv(params: ConvParams, x: Array, g: Geometry) -> Array:
+def _conv(params: ConvParams, x: Array, lay: Lay) -> Array:
     W, b = params
-    Y = maps.forward(x, W, g).astype(jnp.result_type(x, W))                 # (n, s, c) -> (n, t, o)
+    Y = maps.forward(wrapped(x, lay), W, lay.geometry).astype(jnp.result_type(x, W))   # (n, s, c) -> (n, t, o)
     return Y if b is None else Y + jnp.expand_dims(b, tuple(range(Y.ndim - 1)))
 
 
-def _conv_fwd(params: ConvParams, x: Array, g: Geometry) -> tuple[Array, ConvResiduals]:
+def _conv_fwd(params: ConvParams, x: Array, lay: Lay) -> tuple[Array, ConvResiduals]:
     W, b = params
-    return _conv.fun(params, x, g), ConvResiduals(W, x, like(b))
+    return _conv.fun(params, x, lay), ConvResiduals(W, x, like(b))
 
 
-def _conv_bwd(g: Geometry, residuals: ConvResiduals, dY: Array) -> tuple[ConvParams, Array]:
+def _conv_bwd(lay: Lay, residuals: ConvResiduals, dY: Array) -> tuple[ConvParams, Array]:
     W, x, b = residuals
     db = None if b is None else sum_leading(dY, like=b)                     #               (n, t, o) -> (o,)
-    dW = maps.adjoint_W(x, dY, g, W.shape[:-2], like=W)                     # (n, s, c)(n, t, o) -> (k, c, o)
-    dx = maps.adjoint_x(dY, W, g, x.shape[1:-1], like=x)                    # (n, t, o)(k, c, o) -> (n, s, c)
-    return ConvParams(dW, db), dx
+    dW = maps.adjoint_W(wrapped(x, lay), dY, lay.geometry, lay.k, like=W)   # (n, s, c)(n, t, o) -> (k, c, o)
+    dx = maps.adjoint_x(dY, W, lay.geometry, lay.wrapped, like=x)           # (n, t, o)(k, c, o) -> (n, s, c)
+    return ConvParams(dW, db), folded(dx, lay)
 
 
 _conv.defvjp(_conv_fwd, _conv_bwd)
@@ -181,11 +180,3 @@ def as_before(y: Array, lead: Sequence[int]) -> Array:
     names, rest = layout_of(y), y.shape[1:]
     first = (names[0], *[None] * (len(lead) - 1)) if lead else ()
     return partitioned(lambda y: y.reshape(*lead, *rest), y, axes=(*first, *names[1:]))
-
-
-def wrapped(x: Array, around: Pairs) -> Array:
-    """x[n *s c] with its own entries repeated around it; the adjoint folds them back."""
-    if not any(map(any, around)) or 0 in x.shape:
-        return x
-    pads = [(0, 0), *around, (0, 0)]
-    return partitioned(lambda x: jnp.pad(x, pads, mode="wrap"), x, axes=layout_of(x))

@@ -101,8 +101,10 @@ class Options:
         around = self.padding if isinstance(self.padding, tuple) else none
         if self.padding in ("SAME", "CIRCULAR"):
             around = same(s, span, self.stride)
-        zeros, wrap = (none, around) if self.padding == "CIRCULAR" else (around, none)
         t = positions(s, span, self.stride, around)
+        zeros, wrap = around, none
+        if self.padding == "CIRCULAR":                              # of nothing there is nothing to go around
+            zeros, wrap = none, tuple(pair if size else (0, 0) for pair, size in zip(around, s, strict=True))
         return Lay(Geometry(self.stride, zeros, self.dilation, self.groups), wrap, s, self.k, t)
 
     def natural(self, t: tuple[int, ...]) -> tuple[int, ...]:

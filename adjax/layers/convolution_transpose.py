@@ -22,12 +22,13 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from ..adjoint import Like, any_mode, layout_of, like, partitioned, sum_leading
+from ..adjoint import Like, any_mode, like, sum_leading
 from . import convolution_maps as maps
-from .convolution import ConvParams, as_batch, as_before, wrapped
+from .convolution import ConvParams, as_batch, as_before
 from .convolution_geometry import Lay, Options
 from .convolution_operands import check_operands
-from .window import Pairs, per_axis
+from .convolution_wrap import folded, wrapped
+from .window import per_axis
 
 
 class ConvTransposeResiduals(NamedTuple):
@@ -90,8 +91,8 @@ def conv_transpose(
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv_transpose(params: ConvParams, y: Array, lay: Lay) -> Array:
     W, b = params
-    X = maps.adjoint_x(y, W, lay.geometry, lay.wrapped).astype(jnp.result_type(y, W))      # (n, t, o) -> (n, s, c)
-    X = folded(X, lay.wrap, lay.s)
+    X = folded(maps.adjoint_x(y, W, lay.geometry, lay.wrapped), lay)        # (n, t, o)(k, c, o) -> (n, s, c)
+    X = X.astype(jnp.result_type(y, W))
     return X if b is None else X + jnp.expand_dims(b, tuple(range(X.ndim - 1)))
 
 
@@ -103,20 +104,10 @@ def _conv_transpose_fwd(params: ConvParams, y: Array, lay: Lay) -> tuple[Array, 
 def _conv_transpose_bwd(lay: Lay, residuals: ConvTransposeResiduals, dX: Array) -> tuple[ConvParams, Array]:
     W, y, b = residuals
     db = None if b is None else sum_leading(dX, like=b)                     #               (n, s, c) -> (c,)
-    dX = wrapped(dX, lay.wrap)
+    dX = wrapped(dX, lay)
     dW = maps.adjoint_W(dX, y, lay.geometry, lay.k, like=W)                 # (n, s, c)(n, t, o) -> (k, c, o)
     dy = maps.forward(dX, W, lay.geometry, like=y)                          # (n, s, c)(k, c, o) -> (n, t, o)
     return ConvParams(dW, db), dy
 
 
 _conv_transpose.defvjp(_conv_transpose_fwd, _conv_transpose_bwd)
-
-
-def folded(X: Array, around: Pairs, s: tuple[int, ...]) -> Array:
-    """The adjoint of `wrapped`: what lies beyond the ends is added where it was repeated from."""
-    if not any(map(any, around)) or 0 in X.shape:
-        return X
-    x = jax.ShapeDtypeStruct((X.shape[0], *s, X.shape[-1]), X.dtype)
-    pads = [(0, 0), *around, (0, 0)]
-    fold = jax.linear_transpose(lambda x: jnp.pad(x, pads, mode="wrap"), x)
-    return partitioned(lambda X: fold(X)[0], X, axes=layout_of(X))

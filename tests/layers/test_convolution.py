@@ -16,7 +16,16 @@ from tests.layers.families.convolution import plain_conv
 
 SHAPES = [((7,), (3,)), ((5, 4), (3, 2)), ((2, 3), (4, 5)), ((3, 4, 2), (2, 3, 1))]          # s, k
 ALL = itertools.product((1, 3), ("SAME", "CIRCULAR", 4), (1, 2), (1, 2, 4))
+QUICK = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
 OPTIONS = [dict(zip(("stride", "padding", "dilation", "groups"), values, strict=True)) for values in list(ALL)[::5]]
+
+
+def both_layers(params, x, dY, given):
+    """conv and conv_transpose of the same kernel, the gradients of conv, and what they should be."""
+    without = ConvParams(params.W, None)
+    got, want = ((y, pull(dY)) for y, pull in (jax.vjp(partial(f, **given), params, x) for f in (conv, plain_conv)))
+    there, back = conv(without, x, **given), conv_transpose(without, dY, size=x.shape[1:-1], **given)
+    return got, want, (there, back)
 
 
 @pytest.mark.parametrize(("s", "k"), SHAPES)
@@ -27,12 +36,10 @@ def test_every_option(s, k, rng):
         params = ConvParams(normal(rng, *k, 4 // groups, 8), normal(rng, 8))
         x = normal(rng, 2, *s, 4)
         given = options | {"padding": [(4, 3)] * len(s)} if options["padding"] == 4 else options
-        want, pull_want = jax.vjp(partial(plain_conv, **given), params, x)
-        got, pull = jax.vjp(partial(conv, **given), params, x)
-        dY = normal(rng, *want.shape)
-        assert_close((got, pull(dY)), (want, pull_want(dY)), 1e-12)
-        back = conv_transpose(ConvParams(params.W, None), dY, size=s, **given)
-        there = conv(ConvParams(params.W, None), x, **given)
+        dY = normal(rng, *jax.eval_shape(partial(plain_conv, **given), params, x).shape)
+        f = jax.jit(partial(both_layers, given=given), compiler_options=QUICK)
+        got, want, (there, back) = f(params, x, dY)
+        assert_close(got, want, 1e-12)
         scale = float(jnp.linalg.norm(there) * jnp.linalg.norm(dY))
         assert abs(float(jnp.vdot(there, dY) - jnp.vdot(x, back))) <= 1e-14 * scale, options
 
@@ -107,6 +114,23 @@ def test_residuals_are_W_and_x_and_only_where_needed(rng):
     assert kept(conv, params, x) == sorted([params.W.shape, x.shape])
     assert kept(lambda params: conv(params, x), params) == [x.shape]
     assert kept(lambda x: conv(params, x), x) == [params.W.shape]
+
+
+@pytest.mark.parametrize(("n", "s", "c"), [(0, 5, 2), (2, 0, 2), (2, 5, 0)], ids=str)
+@pytest.mark.parametrize("f", [conv, conv_transpose], ids=["conv", "conv_transpose"])
+def test_nothing_to_go_around(f, n, s, c, rng):
+    W = normal(rng, 3, *((c, 2) if f is conv else (2, c)))
+    x = normal(rng, n, s, c)
+    Y, pull = jax.vjp(partial(f, padding="CIRCULAR"), ConvParams(W, None), x)
+    params, dx = pull(normal(rng, n, s, 2))
+    assert Y.shape == (n, s, 2) and not Y.any()
+    assert params.W.shape == W.shape and not params.W.any() and dx.shape == x.shape
+
+
+def test_circular_padding_keeps_x_and_not_what_it_becomes(rng):
+    params, x = ConvParams(normal(rng, 3, 2, 4), None), normal(rng, 3, 7, 2)
+    kept = lambda f, *args: sorted(r.shape for r in jax.tree.leaves(jax.vjp(f, *args)[1]))
+    assert kept(partial(conv, padding="CIRCULAR"), params, x) == sorted([params.W.shape, x.shape])
 
 
 def test_sizes_of_conv_transpose(rng):

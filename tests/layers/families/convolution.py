@@ -98,9 +98,14 @@ BACK = Case(
     "conv_transpose sharded", partial(conv_transpose, size=(5,)), partial(plain_transpose, size=(5,)),
     arguments((8, 5, 4), (3, 3, 4), 3), linear_in=(0,),
 )  # fmt: skip
+AROUND = Case(
+    "conv_transpose around", partial(conv_transpose, padding="CIRCULAR"),
+    partial(plain_transpose, size=(5,), padding="CIRCULAR"), arguments((8, 5, 4), (3, 3, 4), 3), linear_in=(0,),
+)  # fmt: skip
 WHOLE, COLUMNS = ConvParams(P(), P()), ConvParams(P(None, None, "model"), P("model"))
 LAYOUTS = [
     Layout("conv data", WIDE, (WHOLE, P("data")), P("data")),
     Layout("conv data and model", WIDE, (COLUMNS, P("data")), P("data", None, "model")),
+    Layout("conv_transpose around, data", AROUND, (WHOLE, P("data")), P("data"), ("explicit", "shard_map")),
     Layout("conv_transpose data", BACK, (WHOLE, P("data")), P("data")),
 ]
