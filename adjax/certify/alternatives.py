@@ -71,6 +71,7 @@ def _along_axis(u: Numbers, axis: int) -> Iterator[tuple[str, Numbers]]:
 
 
 def other_masks(prover: Prover, passive: Any) -> Iterator[tuple[str, Any]]:
+    """The passive arguments with one mask all True or all False, and what a rule that ignores the mask would be."""
     for j, leaf in enumerate(prover.subject.passive):
         if leaf.dtype == np.dtype(bool):
             for value in (True, False):
