@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .convolution_geometry import Geometry
+from .convolution_native import mirrored
 
 SPATIAL = "DHW"
 
@@ -51,12 +52,3 @@ def adjoint_W(x: Array, dY: Array, g: Geometry, k: Sequence[int]) -> Array:
     turned = Geometry(g.dilation, padding, g.stride, 1)
     dW = forward(x.swapaxes(0, -1), jnp.moveaxis(dY, 0, -2), turned)          # (c, *s, n)(*t, n, o) -> (c, *k, o)
     return jnp.moveaxis(dW, 0, -2)
-
-
-def mirrored(W: Array, groups: int) -> Array:
-    """The kernel that carries cotangents back: W[*k c/g o] with its taps reversed and c and o swapped in each group."""
-    *k, c, o = W.shape
-    axes = range(len(k))
-    grouped = lax.rev(W, axes).reshape(*k, c, groups, o // groups)
-    swapped = grouped.transpose(*axes, len(k) + 2, len(k) + 1, len(k))        # (*k, o/g, g, c/g)
-    return swapped.reshape(*k, o // groups, groups * c)

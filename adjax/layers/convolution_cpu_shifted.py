@@ -21,10 +21,10 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .convolution_cpu_native import mirrored
 from .convolution_cpu_strided import by_phase, merged
 from .convolution_cpu_windows import adjoint_padding, padded, windows
 from .convolution_geometry import Geometry
+from .convolution_native import mirrored
 
 TERMS = 128       # terms written out in the sums for dW: more make the program longer, and no quicker
 MANY_TAPS = 16    # taps from which A_k, of all of them, would be many times dY

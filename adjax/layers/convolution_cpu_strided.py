@@ -23,6 +23,7 @@ from jax import Array
 from . import convolution_cpu_native as native
 from .convolution_cpu_windows import padded
 from .convolution_geometry import Geometry
+from .convolution_native import mirrored
 from .window import Pairs
 
 
@@ -56,7 +57,7 @@ def adjoint_x(dY: Array, W: Array, g: Geometry, s: Sequence[int]) -> Array:
     W, padding = by_phase(W, g, s, dY.shape[1:-1])
     W = W.reshape(*W.shape[:rank], math.prod(g.stride) * c, o)
     dense = Geometry((1,) * rank, ((0, 0),) * rank, (1,) * rank, 1)
-    phases = native.forward(padded(dY, padding), native.mirrored(W, 1), dense)        # (n, *q, *stride c)
+    phases = native.forward(padded(dY, padding), mirrored(W, 1), dense)        # (n, *q, *stride c)
     q = phases.shape[1:-1]
     order = [0, *(axis for a in range(rank) for axis in (1 + a, 1 + rank + a)), 1 + 2 * rank]
     return merged(phases.reshape(n, *q, *g.stride, c).transpose(order), s)
