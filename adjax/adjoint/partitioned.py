@@ -23,7 +23,8 @@ def layout_of(x: Any) -> Names:
 
     All None where the layout is not part of the type.
 
-    >>> layout_of(jax.numpy.zeros((2, 3)))
+    >>> import jax.numpy as jnp
+    >>> layout_of(jnp.zeros((2, 3)))
     (None, None)
     """
     type_ = type_of(x)
@@ -45,7 +46,8 @@ def partitioned(
     Returns:
         The result; its layout is part of its type where an operand's is.
 
-    >>> partitioned(lambda x: x[::2], jax.numpy.arange(4.0), axes=(None,)).tolist()
+    >>> import jax.numpy as jnp
+    >>> partitioned(lambda x: x[::2], jnp.arange(4.0), axes=(None,)).tolist()
     [0.0, 2.0]
     """
     mesh = next((t.sharding.mesh for t in map(type_of, operands) if is_explicit(t)), None)
