@@ -19,6 +19,7 @@ CPUs goes. A compiled program that runs forward and back keeps one of them only.
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from functools import partial
 from typing import Any, NamedTuple
@@ -34,6 +35,8 @@ from .one_pass import in_one_pass
 from .pooling_windows import Windows, resolved
 
 MOST_POSITIONS = 127                        # in a window, where a byte counts them; beyond, the native rule is used
+LARGE_BYTES = 2**24                         # from which on x is padded in blocks of fewer than
+BLOCK_BYTES = 2**22
 
 
 def max_pool(x: Array, window: Any, *, stride: Any = None, padding: Any = "VALID") -> Array:
@@ -86,14 +89,14 @@ class MaxPoolResiduals(NamedTuple):
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max_pool(x: Array, windows: Windows) -> Array:
     own = partial(native, windows=windows)
-    on_cpu = (lambda x: with_argmax(x, windows)[0]) if windows.size <= MOST_POSITIONS else own
+    on_cpu = (lambda x: few_at_a_time(x, windows)[0]) if windows.size <= MOST_POSITIONS else own
     return partitioned(lambda x: lax.platform_dependent(x, cpu=on_cpu, default=own), x, axes=_layout(x, windows))
 
 
 def _max_pool_fwd(x: Array, windows: Windows) -> tuple[Array, MaxPoolResiduals]:
     if windows.size > MOST_POSITIONS:
         return _max_pool.fun(x, windows), MaxPoolResiduals(x, None)
-    on_cpu = lambda x: in_one_pass(*with_argmax(x, windows))
+    on_cpu = lambda x: few_at_a_time(x, windows)
     other = lambda x: without_argmax(native(x, windows))
     both: Any = lambda x: lax.platform_dependent(x, cpu=on_cpu, default=other)
     Y, k = partitioned(both, x, axes=_layout(x, windows))
@@ -137,6 +140,21 @@ def native(x: Array, windows: Windows) -> Array:
 def without_argmax(Y: Array) -> tuple[Array, Array]:
     """Zeros for k*, where nothing reads it."""
     return Y, lax.full_like(Y, 0, np.int8)
+
+
+def few_at_a_time(x: Array, windows: Windows) -> tuple[Array, Array]:
+    """The maxima and k*. Of a large padded array some examples at a time: their padded copies stay in the cache."""
+    first = windows.first(x.ndim)
+    n, example = math.prod(x.shape[:first]), x.shape[first:]
+    both: Any = lambda x: in_one_pass(*with_argmax(x, windows))
+    if x.size * x.dtype.itemsize < LARGE_BYTES or not any(map(any, windows.padding)):
+        return both(x)
+    few = BLOCK_BYTES // (math.prod(example) * x.dtype.itemsize)
+    block = max((b for b in range(1, min(few, n) + 1) if n % b == 0), default=1)
+    if block == 1:
+        return both(x)
+    blocks = lax.map(both, x.reshape(n // block, block, *example))                    # (n, s, c) -> (n, t, c) each
+    return jax.tree.map(lambda y: y.reshape(*x.shape[:first], *y.shape[2:]), blocks)
 
 
 def with_argmax(x: Array, windows: Windows) -> tuple[Array, Array]:

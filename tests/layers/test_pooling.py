@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -233,6 +234,18 @@ def test_what_runs_elsewhere_is_the_same(at, rng):
     got, want = quickly(here, x, dY, dx), quickly(elsewhere, x, dY, dx)
     assert_close(got, want[: len(got)], 1e-12)
     assert_close(want[1], quickly(lambda dY: jax.linear_transpose(sums, x)(dY)[0], dY), 1e-12)
+
+
+@pytest.mark.parametrize(("shape", "loops"), [((3, 2, 7, 8, 3), 1), ((5, 7, 8, 3), 0), ((7, 8, 3), 0)])
+def test_a_large_padded_array_goes_in_blocks(rng, shape, loops, monkeypatch):
+    """Where a divisor of the number of examples makes a block, of at most two examples here."""
+    monkeypatch.setattr(pooling, "LARGE_BYTES", 0)
+    monkeypatch.setattr(pooling, "BLOCK_BYTES", 2 * 7 * 8 * 3 * 4)
+    x = jnp.asarray(rng.integers(-5, 5, shape), jnp.float32).at[..., 3:5, 3, 0].set(jnp.nan)
+    windows = resolved("here", x, (3, 3), 2, 1)
+    in_blocks = jax.jit(lambda x: pooling.few_at_a_time(x, windows))
+    assert in_blocks.lower(x).as_text().count("stablehlo.while") == loops
+    chex.assert_trees_all_equal(in_blocks(x), pooling.with_argmax(x, windows))
 
 
 # What is kept, and what runs
