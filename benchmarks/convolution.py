@@ -17,9 +17,7 @@ from jax import lax
 
 from adjax import ConvParams, conv, conv_transpose
 from benchmarks.harness import (
-    Bar,
     Contender,
-    Entry,
     Options,
     Row,
     Table,
@@ -29,11 +27,13 @@ from benchmarks.harness import (
     jax_contenders,
     normal,
     peer,
+    quickest,
+    sweep_table,
     temporaries_at_most,
     torch_contender,
 )
 
-FORMATS = ("contiguous", "channels_last")
+TORCH = ("PyTorch contiguous", "PyTorch channels_last")
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,8 @@ def rows(options: Options) -> Iterator[Row]:
     for shape, bars in JUDGED.items():
         shape = _tiny(shape) if options.smoke else shape
         yield Row(shape.label, partial(contest_of, shape, bars))
+    looped = next(iter(JUDGED))
+    yield Row("conv in a loop", partial(contest_in_a_loop, _tiny(looped) if options.smoke else looped))
     yield Row("convolution, other shapes", partial(sweep, SWEEP))
 
 
@@ -179,10 +181,26 @@ def contest_of(shape: Conv, least: tuple[float, float], options: Options) -> Tab
     table = compare(shape, options, [gemm_ceiling(*shape.gemm)])
     bars = [
         faster_at_least(table, "plain autodiff", least[0]),
-        faster_at_least(table, _quicker(table), least[1]),
+        faster_at_least(table, quickest(table, TORCH), least[1]),
         temporaries_at_most(table, "plain autodiff"),
     ]
     return table.with_bars(bars)
+
+
+def contest_in_a_loop(shape: Conv, options: Options) -> Table:
+    """The batch in four parts, as a step that accumulates gradients takes it: conv inside a scan."""
+    params, x, dY = shape.problem()
+    parts = lambda t: t.reshape(4, -1, *t.shape[1:]) if t.shape[0] % 4 == 0 else t[None]
+    looped = lambda f: lambda params, xs: lax.scan(lambda _, x: (None, f(params, x)), None, xs)[1]
+    functions = {"adjax": looped(shape.ours), "plain autodiff": looped(shape.plain)}
+    table = contest(
+        f"{shape.label} in four parts, float32, forward + backward",
+        jax_contenders(functions, (params, parts(x)), parts(dY)),
+        options,
+        flops=shape.flops,
+        judged=["plain autodiff"],
+    )
+    return table.with_bars([faster_at_least(table, "plain autodiff", 2.5)])
 
 
 def compare(shape: Conv, options: Options, ceilings: Any = ()) -> Table:
@@ -192,21 +210,21 @@ def compare(shape: Conv, options: Options, ceilings: Any = ()) -> Table:
         f"{shape.label}, float32, forward + backward",
         [
             *jax_contenders({"adjax": shape.ours, "plain autodiff": shape.plain}, (params, x), dY),
-            *[peer(f"PyTorch {form}", partial(torch_conv, shape, params, x, dY, form)) for form in FORMATS],
+            *[peer(name, partial(torch_conv, name, shape, params, x, dY)) for name in TORCH],
         ],
         options,
         flops=shape.flops,
-        judged=["plain autodiff", *[f"PyTorch {form}" for form in FORMATS]],
+        judged=["plain autodiff", *TORCH],
         ceilings=ceilings,
     )
 
 
-def torch_conv(shape: Conv, params: ConvParams, x: jax.Array, dY: jax.Array, form: str) -> Contender:
+def torch_conv(name: str, shape: Conv, params: ConvParams, x: jax.Array, dY: jax.Array) -> Contender:
     """PyTorch, with the channels stored last or second, of transposed copies; its weights are W[o c/g *k]."""
-    name, rank, (W, b) = f"PyTorch {form}", len(shape.s), params
+    rank, (W, b) = len(shape.s), params
     second = lambda x: np.ascontiguousarray(np.moveaxis(np.asarray(x), -1, 1))
     weights = np.ascontiguousarray(np.transpose(np.asarray(W), (rank + 1, rank, *range(rank))))
-    if form == "channels_last" and rank == 2:
+    if name == TORCH[1] and rank == 2:
         stored = lambda x: x.permute(0, 3, 1, 2)
         f = lambda W, b, x: shape.torch(stored(x), stored(W), b).permute(0, 2, 3, 1)
         inputs, cotangent = (np.moveaxis(weights, 1, -1), b, x), dY
@@ -220,42 +238,10 @@ def torch_conv(shape: Conv, params: ConvParams, x: jax.Array, dY: jax.Array, for
     return torch_contender(name, f, inputs, cotangent, back)
 
 
-def _quicker(table: Table) -> str:
-    """The format in which PyTorch is quicker; the first where there is no PyTorch."""
-    names = [f"PyTorch {form}" for form in FORMATS]
-    return min(names, key=lambda name: table.entry(name).measures.get("ratio", math.inf))
-
-
 def sweep(shapes: list[Conv], options: Options) -> Table:
     """One line a shape: how many times as long autodiff takes, and PyTorch."""
     each = replace(options, seconds=options.seconds / 10)
     chosen = [_tiny(shape) for shape in (shapes[0], shapes[10], shapes[-1])] if options.smoke else shapes
-    entries = [Entry(shape.label, _line(compare(shape, each))) for shape in chosen]
-    bars = []
-    for other, least, worst in (("autodiff", 2.0, 0.95), ("PyTorch", 0.8, None)):
-        ratios = [entry.measures[other] for entry in entries if not math.isnan(entry.measures[other])]
-        reason = options.untimed or ("" if ratios else "not installed")
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
-        bars.append(Bar(f"time: {other} / adjax, geometric mean", mean, ">=", least, reason=reason))
-        if worst is not None:
-            bars.append(Bar(f"time: {other} / adjax, worst", min(ratios), ">=", worst, reason=reason))
-    shares = [entry.measures["temporaries_mb"] / entry.measures["theirs_mb"] for entry in entries]
-    bars.append(Bar("temporaries: adjax / autodiff, largest", max(shares), "<=", 1.0, reason=options.untimed))
-    columns = (
-        ("adjax ms", "{ours_ms:.3g}"), ("autodiff / ours", "{autodiff:.2f}"), ("PyTorch / ours", "{PyTorch:.2f}"),
-        ("GFLOP/s", "{gflops:.1f}"), ("temp MB", "{temporaries_mb:.1f}"), ("of autodiff", "{theirs_mb:.1f}"),
-    )  # fmt: skip
+    tables = {shape.label: compare(shape, each) for shape in chosen}
     name = "convolution, other shapes, float32, forward + backward"
-    return Table(name, columns, entries, bars=bars, untimed=options.untimed)
-
-
-def _line(table: Table) -> dict[str, float]:
-    ours, autodiff, peer = (table.entry(name).measures for name in ("adjax", "plain autodiff", _quicker(table)))
-    return {
-        "ours_ms": ours["median_ms"],
-        "autodiff": autodiff["ratio"],
-        "PyTorch": peer.get("ratio", math.nan),
-        "gflops": ours["gflops"],
-        "temporaries_mb": ours.get("temporaries_mb", math.nan),
-        "theirs_mb": autodiff.get("temporaries_mb", math.nan) or math.nan,
-    }
+    return sweep_table(name, tables, TORCH, "gflops", 2.0, options)

@@ -4,7 +4,6 @@ Plain autodiff differentiates lax.reduce_window. PyTorch runs in both of its mem
 The bytes are those that have to move: x and dY read, Y and dx written. `Pool.kind` is "max", "avg" or "global".
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +16,7 @@ from jax import lax
 
 from adjax import avg_pool, global_avg_pool, max_pool
 from benchmarks.harness import (
-    Bar,
     Contender,
-    Entry,
     Options,
     Row,
     Table,
@@ -29,11 +26,13 @@ from benchmarks.harness import (
     jax_contenders,
     normal,
     peer,
+    quickest,
+    sweep_table,
     temporaries_at_most,
     torch_contender,
 )
 
-FORMATS = ("contiguous", "channels_last")
+TORCH = ("PyTorch contiguous", "PyTorch channels_last")
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def contest_of(pool: Pool, least: tuple[float, float], options: Options) -> Tabl
     table = compare(pool, options, [copy_ceiling(1 if options.smoke else 64)])
     bars = [
         faster_at_least(table, "plain autodiff", least[0]),
-        faster_at_least(table, _quicker(table), least[1]),
+        faster_at_least(table, quickest(table, TORCH), least[1]),
         temporaries_at_most(table, "plain autodiff"),
     ]
     return table.with_bars(bars)
@@ -150,19 +149,18 @@ def compare(pool: Pool, options: Options, ceilings: Any = ()) -> Table:
         f"{pool.label}, float32, forward + backward",
         [
             *jax_contenders({"adjax": pool.ours, "plain autodiff": pool.plain}, (x,), dY),
-            *[peer(f"PyTorch {form}", partial(torch_pool, pool, x, dY, form)) for form in FORMATS],
+            *[peer(name, partial(torch_pool, name, pool, x, dY)) for name in TORCH],
         ],
         options,
         bytes_moved=2.0 * (x.nbytes + dY.nbytes),
-        judged=["plain autodiff", *[f"PyTorch {form}" for form in FORMATS]],
+        judged=["plain autodiff", *TORCH],
         ceilings=ceilings,
     )
 
 
-def torch_pool(pool: Pool, x: jax.Array, dY: jax.Array, form: str) -> Contender:
+def torch_pool(name: str, pool: Pool, x: jax.Array, dY: jax.Array) -> Contender:
     """PyTorch, with the channels stored last, of the same arrays, or stored second, of transposed copies."""
-    name = f"PyTorch {form}"
-    if form == "channels_last":
+    if name == TORCH[1]:
         last = lambda y: y.movedim(1, -1)
         return torch_contender(name, lambda x: last(pool.torch(x.movedim(-1, 1))), (x,), dY)
     second = lambda x: np.ascontiguousarray(np.moveaxis(np.asarray(x), -1, 1))
@@ -170,42 +168,9 @@ def torch_pool(pool: Pool, x: jax.Array, dY: jax.Array, form: str) -> Contender:
     return torch_contender(name, pool.torch, (second(x),), second(dY), back)
 
 
-def _quicker(table: Table) -> str:
-    """The format in which PyTorch is quicker; the first where there is no PyTorch."""
-    names = [f"PyTorch {form}" for form in FORMATS]
-    return min(names, key=lambda name: table.entry(name).measures.get("ratio", math.inf))
-
-
 def sweep(pools: list[Pool], options: Options) -> Table:
     """One line a layer: how many times as long autodiff takes, and PyTorch."""
-    tables = {}
     each = replace(options, seconds=options.seconds / 10)
-    for pool in [_tiny(pool) for pool in pools[:2]] if options.smoke else pools:
-        tables[pool.label] = compare(pool, each)
-    entries = [Entry(label, _line(table)) for label, table in tables.items()]
-    bars = []
-    for other, least, worst in (("autodiff", 2.0, 0.95), ("PyTorch", 0.8, None)):
-        ratios = [entry.measures[other] for entry in entries if not math.isnan(entry.measures[other])]
-        reason = options.untimed or ("" if ratios else "not installed")
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
-        bars.append(Bar(f"time: {other} / adjax, geometric mean", mean, ">=", least, reason=reason))
-        if worst is not None:
-            bars.append(Bar(f"time: {other} / adjax, worst", min(ratios), ">=", worst, reason=reason))
-    columns = (
-        ("adjax ms", "{ours_ms:.3g}"), ("autodiff / ours", "{autodiff:.2f}"), ("PyTorch / ours", "{PyTorch:.2f}"),
-        ("GB/s", "{gbs:.1f}"), ("temp MB", "{temporaries_mb:.1f}"), ("of autodiff", "{theirs_mb:.1f}"),
-    )  # fmt: skip
-    name = "pooling, other shapes, float32, forward + backward"
-    return Table(name, columns, entries, bars=bars, untimed=options.untimed)
-
-
-def _line(table: Table) -> dict[str, float]:
-    ours, autodiff, peer = (table.entry(name).measures for name in ("adjax", "plain autodiff", _quicker(table)))
-    return {
-        "ours_ms": ours["median_ms"],
-        "autodiff": autodiff["ratio"],
-        "PyTorch": peer.get("ratio", math.nan),
-        "gbs": ours["gbs"],
-        "temporaries_mb": ours.get("temporaries_mb", math.nan),
-        "theirs_mb": autodiff.get("temporaries_mb", math.nan),
-    }
+    chosen = [_tiny(pool) for pool in pools[:2]] if options.smoke else pools
+    tables = {pool.label: compare(pool, each) for pool in chosen}
+    return sweep_table("pooling, other shapes, float32, forward + backward", tables, TORCH, "gbs", 2.0, options)

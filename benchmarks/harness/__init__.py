@@ -15,6 +15,7 @@ from benchmarks.harness.peers import (
 )
 from benchmarks.harness.programs import Program, compile_timed
 from benchmarks.harness.records import Bar, Entry, Row, Table
+from benchmarks.harness.sweep import quickest, sweep_table
 from benchmarks.harness.timing import Spread, alternate, paired_ratio, seconds_per_call, spread
 
 __all__ = [
@@ -40,8 +41,10 @@ __all__ = [
     "normal",
     "paired_ratio",
     "peer",
+    "quickest",
     "seconds_per_call",
     "spread",
+    "sweep_table",
     "temporaries_at_most",
     "time_at_most",
     "torch_contender",
