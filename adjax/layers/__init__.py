@@ -7,9 +7,9 @@ from .convolution import conv as conv
 from .convolution_transpose import conv_transpose as conv_transpose
 from .einsum import einsum as einsum
 from .normalization import NormParams as NormParams
-from .normalization_batch import BatchState as BatchState
 from .normalization_batch import batch_norm as batch_norm
 from .normalization_group import group_norm as group_norm
+from .normalization_state import BatchState as BatchState
 from .pooling import max_pool as max_pool
 from .pooling_average import avg_pool as avg_pool
 from .pooling_average import global_avg_pool as global_avg_pool

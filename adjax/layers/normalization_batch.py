@@ -34,13 +34,11 @@ from jaxtyping import Float
 
 from ..adjoint import Like, any_mode, like
 from ..adjoint.cotangent import varying
-from .checks import check_array, check_pair
 from .normalization import (
     NormParams,
     along,
     centred,
     check_channels,
-    check_vector,
     fresh,
     kept,
     mean_of,
@@ -48,25 +46,7 @@ from .normalization import (
     pulled_back,
     working_dtype,
 )
-
-
-class BatchState(NamedTuple):
-    """Running statistics of `batch_norm`: `mean[c]` and `var[c]`, float32 or wider."""
-
-    mean: Array
-    var: Array
-
-    @classmethod
-    def init(cls, c: int, dtype: Any = jnp.float32) -> BatchState:
-        """Those of a standard normal variable: mean zero, variance one.
-
-        >>> mean, var = BatchState.init(2)
-        >>> mean.tolist(), var.tolist()
-        ([0.0, 0.0], [1.0, 1.0])
-        """
-        if c < 0:
-            raise ValueError(f"BatchState.init: c must not be negative, got c={c}")
-        return cls(jnp.zeros(c, dtype), jnp.ones(c, dtype))
+from .normalization_state import BatchState, checked_mask, checked_state
 
 
 class BatchResiduals(NamedTuple):
@@ -131,8 +111,8 @@ def batch_norm(
     ([1.0, 0.0], [1.0, 2.5])
     """
     checked = check_channels("batch_norm", params, x, eps)
-    state = _checked_state(state, x)
-    mask = None if where is None else _checked_mask(where, x)
+    state = checked_state(state, x)
+    mask = None if where is None else checked_mask(where, x)
     if not 0 <= momentum <= 1:
         raise ValueError(f"batch_norm: momentum must be in [0, 1], got {momentum}")
     if not train:
@@ -274,33 +254,3 @@ def _entries(x: Array, where: Array | None, axis_name: Any, dtype: Any) -> Any:
 
 def _at_least_one(N: Any) -> Any:
     return jnp.maximum(N, 1) if isinstance(N, Array) else max(N, 1)
-
-
-# What it says of wrong arguments
-
-def _checked_state(state: Any, x: Array) -> BatchState:
-    mean, var = check_pair("batch_norm", state, ("mean", "var"), "BatchState", "state")
-    for name, value in (("state.mean", mean), ("state.var", var)):
-        check_vector("batch_norm", name, value, x)
-        if jnp.finfo(value.dtype).bits < 32:
-            raise TypeError(f"batch_norm: {name} must be float32 or wider, got dtype {value.dtype}")
-    return BatchState(mean, var)
-
-
-def _checked_mask(where: Any, x: Array) -> Array:
-    """The mask with the rank of x."""
-    check_array("batch_norm", "where", "(..., c) or (...)", where)
-    if where.dtype != bool:
-        raise TypeError(f"batch_norm: where must be boolean, got dtype {where.dtype} (shape {where.shape})")
-    whole = where.ndim == x.ndim
-    target = x.shape if whole else x.shape[:-1]
-    fits = where.ndim <= len(target) and all(
-        a in (1, b) for a, b in zip(where.shape[::-1], target[::-1], strict=False)
-    )
-    if not fits:
-        axes = "x" if whole else "the axes of x before c"
-        raise ValueError(
-            f"batch_norm: where must broadcast to {axes}, {target} (x has shape {x.shape}), got shape {where.shape}"
-        )
-    where = jnp.asarray(where)
-    return where if whole else where.reshape(*[1] * (len(target) - where.ndim), *where.shape, 1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from ..readers import integer, png, positive
 
 OWN_DEFAULTS: dict[str, dict[str, float]] = {
     "mlp": {"width": 256, "learning_rate": 3e-3},
@@ -14,6 +15,12 @@ OWN_DEFAULTS: dict[str, dict[str, float]] = {
 }
 MOST_CHANNELS, MOST_HALVINGS = 1024, 3  # of a convolutional network on images of 8 × 8 pixels
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+DESCRIPTION = """\
+Train a multi-layer perceptron of adjax.affine layers, or a convolutional
+network of adjax.conv, group_norm and max_pool, on scikit-learn's handwritten
+digits, then time the same training step with plain autodiff and compare the
+two gradients.
+"""
 EXIT_STATUS = """\
 exit status:
   0    trained, and the report printed
@@ -43,12 +50,7 @@ class BadOption(ValueError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options with their meanings, bounds and defaults."""
-    parser.description = (
-        "Train a multi-layer perceptron of adjax.affine layers, or a convolutional\n"
-        "network of adjax.conv, group_norm and max_pool, on scikit-learn's handwritten\n"
-        "digits, then time the same training step with plain autodiff and compare the\n"
-        "two gradients."
-    )
+    parser.description = DESCRIPTION
     parser.epilog = EXIT_STATUS
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     default = Options()
@@ -103,45 +105,3 @@ def chosen(given: argparse.Namespace) -> Options:
     if options.model == "cnn" and options.width > MOST_CHANNELS:
         raise BadOption(f"--width: the first block of cnn has at most {MOST_CHANNELS} channels, got {options.width}")
     return options
-
-
-def integer(least: int, most: int | None = None) -> Callable[[str], int]:
-    """A reader of integers within bounds."""
-    bounds = f"an integer of at least {least}" + ("" if most is None else f" and at most {most}")
-
-    def read(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {bounds}, got {text!r}") from None
-        if value < least or (most is not None and value > most):
-            raise argparse.ArgumentTypeError(f"must be {bounds}, got {value}")
-        return value
-
-    return read
-
-
-def positive(text: str) -> float:
-    """A reader of finite positive numbers."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
-    return value
-
-
-def png(text: str) -> Path:
-    """A reader of file names that can be written, tried by opening the file: no training is lost to a wrong name."""
-    path = Path(text)
-    if path.suffix.lower() not in ("", ".png"):
-        raise argparse.ArgumentTypeError(f"the plot is a PNG: FILE must end in .png, got {text!r}")
-    existed = path.exists()
-    try:
-        path.open("ab").close()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from None
-    if not existed:
-        path.unlink()
-    return path
