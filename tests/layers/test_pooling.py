@@ -1,6 +1,8 @@
 """Pooling itself: every dtype, ties, NaN and infinities, every kind of window, what is kept and what runs."""
 
 import math
+import re
+from collections import Counter
 from functools import partial
 
 import chex
@@ -274,6 +276,15 @@ def test_maxima_and_where_they_are_come_from_one_loop():
     program = jax.jit(lambda x: in_one_pass(*pooling.with_argmax(x, windows))).lower(x).compile()
     assert program.as_text().count("fusion(") == 1
     assert program.memory_analysis().temp_size_in_bytes == 0
+
+
+def test_the_mean_of_everything_compiles_to_the_program_of_autodiff():
+    def program(f):
+        x, dY = jnp.zeros((4, 6, 5, 8), jnp.float32), jnp.zeros((4, 8), jnp.float32)
+        text = jax.jit(lambda x, dY: modes(f, x, dY, x)).lower(x, dY).compile().as_text()
+        return Counter(re.findall(r" = \S+ ([a-z-]+)\(", text))
+
+    assert program(global_avg_pool) == program(lambda x: jnp.mean(x, (1, 2)))
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="about the programs for CPUs")
