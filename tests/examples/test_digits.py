@@ -13,14 +13,16 @@ import pytest
 
 from adjax import affine
 from adjax.__main__ import main, parser
+from adjax.examples import side_by_side
 from adjax.examples.digits import compare, mlp, model, report
 from adjax.examples.digits import options as digits_options
 from adjax.examples.digits.data import load
 from adjax.examples.digits.models import network
 from adjax.examples.digits.options import DTYPES, Options
-from adjax.examples.digits.progress import progress
-from adjax.examples.digits.train import Checkpoint, NonFiniteLoss, batches, init_state, make_step, require_finite, train
+from adjax.examples.digits.train import batches, init_state, make_step, train
+from adjax.examples.finite import NonFiniteLoss, require_finite
 from adjax.examples.interrupt import Interrupt
+from adjax.examples.progress import progress
 from adjax.examples.terminal import Terminal
 
 ROWS = ("tested", "correct")
@@ -75,7 +77,7 @@ def test_the_promise(capsys, tmp_path):
 
 def test_the_convolutional_network(capsys, tmp_path, monkeypatch):
     """The same program; after few steps already far better than chance."""
-    monkeypatch.setattr(compare, "BLOCK_SECONDS", 0.002)
+    monkeypatch.setattr(side_by_side, "BLOCK_SECONDS", 0.002)
     command = ["train", "digits", "--model", "cnn", "--width", "8", "--steps", "80"]
     assert main([*command, "--learning-rate", "2e-2", "--plot", str(tmp_path / "curve.png")]) == 0
     out, err = capsys.readouterr()
@@ -278,11 +280,11 @@ def test_training_stops_between_two_steps(data):
 
 
 def test_ctrl_c_ends_with_the_result_so_far(monkeypatch, capsys, tmp_path):
-    def show(at):
-        if at.step == 4:
+    def show(step, *words):
+        if step == 4:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("adjax.examples.digits.progress._lines", lambda steps, terminal: show)
+    monkeypatch.setattr("adjax.examples.progress._lines", lambda steps, terminal: show)
     assert main([*SMALL_COMMAND, "--steps", "9", "--plot", str(tmp_path / "so_far.png")]) == 130
     out, err = capsys.readouterr()
     assert err == ""
@@ -332,13 +334,13 @@ def test_the_comparison_would_show_a_wrong_gradient(data, monkeypatch, options):
 
 def test_speed_alternates_and_can_be_interrupted(data, monkeypatch):
     params, batch = init_state(SMALL).params, next(batches(SMALL, data))
-    monkeypatch.setattr(compare, "BLOCK_SECONDS", 0.002)
+    monkeypatch.setattr(side_by_side, "BLOCK_SECONDS", 0.002)
     measured = compare.speed(SMALL, params, *batch)
-    assert measured.spelled.shape == measured.autodiff.shape == (compare.PAIRS,)
+    assert measured.spelled.shape == measured.autodiff.shape == (side_by_side.PAIRS,)
     assert (measured.spelled > 0).all()
     assert (measured.autodiff > 0).all()
-    monkeypatch.setattr(compare, "LONGEST_SECONDS", 0.0)
-    assert len(compare.speed(SMALL, params, *batch).spelled) == compare.FEWEST_PAIRS
+    monkeypatch.setattr(side_by_side, "LONGEST_SECONDS", 0.0)
+    assert len(compare.speed(SMALL, params, *batch).spelled) == side_by_side.FEWEST_PAIRS
     assert compare.speed(SMALL, params, *batch, interrupted=lambda: True) is None
 
 
@@ -357,12 +359,13 @@ def test_the_report_counts_and_ranks_mistakes():
 
 
 def test_the_report_gives_medians_and_says_how_far_apart():
-    speed = compare.Speed(spelled=np.array([110.0, 100.0, 120.0]), autodiff=np.array([100.0, 100.0, 100.0]))
-    text = report.comparison("X @ W", compare.Difference(largest=2e-7, norm=0.1), speed, Terminal(io.StringIO()))
+    speed = side_by_side.Speed(spelled=np.array([110.0, 100.0, 120.0]), autodiff=np.array([100.0, 100.0, 100.0]))
+    apart = side_by_side.Difference(largest=2e-7, norm=0.1)
+    text = side_by_side.comparison("X @ W", apart, speed, Terminal(io.StringIO()))
     assert re.search(r"110  spelled\n +100  autodiff, medians of 3 alternating blocks", text)
     assert re.search(r"ratio +1\.10  half of the pairs in 1\.05 to 1\.15", text)
     assert "2.0e-07  at most, 2.0e-06 of the norm" in text
-    without = report.comparison("X @ W", compare.Difference(0.0, 0.0), None, Terminal(io.StringIO()))
+    without = side_by_side.comparison("X @ W", side_by_side.Difference(0.0, 0.0), None, Terminal(io.StringIO()))
     assert "steps a second" not in without
     assert "0.0e+00 of the norm" in without
 
@@ -376,10 +379,10 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(monkeypatch):
         stream.isatty = lambda tty=tty: tty
         with progress(80, Terminal(stream)) as show:
             for step in range(0, 81, 2):
-                show(Checkpoint(step, 0.5, 0.6, 0.9, 0.875))
+                show(step, "loss 0.500", "test accuracy 87.5%")
         shown[kind] = stream.getvalue()
     assert "80/80" in shown["screen"]
     assert "━" in shown["screen"]
-    assert "loss 0.500  test 87.5%" in shown["screen"]
+    assert "loss 0.500  test accuracy 87.5%" in shown["screen"]
     assert shown["pipe"].splitlines()[0] == "step     10    loss 0.500    test accuracy 87.5%"
     assert len(shown["pipe"].splitlines()) == 8

@@ -13,9 +13,10 @@ from adjax.examples.digits.data import Digits, load
 from adjax.examples.digits.model import logits
 from adjax.examples.digits.models import network
 from adjax.examples.digits.options import BadOption, Options
-from adjax.examples.digits.progress import progress
 from adjax.examples.digits.train import Training, batches, train
 from adjax.examples.interrupt import INTERRUPTED, Interrupt
+from adjax.examples.progress import progress
+from adjax.examples.side_by_side import comparison
 from adjax.examples.terminal import Terminal
 
 
@@ -56,7 +57,8 @@ def show_training(options: Options, data: Digits, terminal: Terminal, interrupt:
     """Train, and show how well the result reads the test images."""
     start = time.perf_counter()
     with progress(options.steps, terminal) as show:
-        training = train(options, data, show, lambda: interrupt.requested)
+        tell = lambda at: show(at.step, f"loss {at.train_loss:.3f}", f"test accuracy {at.test_accuracy:.1%}")
+        training = train(options, data, tell, lambda: interrupt.requested)
     seconds = f"{training.checkpoints[-1].step} steps in {time.perf_counter() - start:.1f} s, compilation included"
     terminal.print(terminal.paint(seconds, "dim") + "\n")
     apply = network(options.model).spelled
@@ -79,4 +81,4 @@ def show_comparison(
     X, y = next(batches(options, data))
     difference = compare.gradient_difference(options, training.params, X, y)
     speed = compare.speed(options, training.params, X, y, lambda: interrupt.requested)
-    terminal.print("\n" + report.comparison(network(options.model).plain, difference, speed, terminal))
+    terminal.print("\n" + comparison(network(options.model).plain, difference, speed, terminal))

@@ -7,7 +7,6 @@ import functools
 import jax
 import numpy as np
 
-from adjax.examples.digits.compare import Difference, Speed
 from adjax.examples.digits.data import CLASSES, Digits
 from adjax.examples.digits.models import network
 from adjax.examples.digits.options import Options
@@ -70,23 +69,3 @@ def most_confused(counts: np.ndarray, terminal: Terminal) -> str:
     shown = [f"{i} → {j} ({wrong[i, j]})" for i, j in pairs[:MOST_PAIRS]]
     more = sum(int(wrong[i, j]) for i, j in pairs[MOST_PAIRS:])
     return terminal.spell("   ".join(shown + [f"{more} more"] * bool(more)) or "none")
-
-
-def comparison(plain: str, difference: Difference, speed: Speed | None, terminal: Terminal) -> str:
-    """Spelled adjoints beside plain autodiff; without the speed, where its measurement was interrupted."""
-    lines = [terminal.paint(f"Spelled adjoints beside plain autodiff of {plain}", "bold")]
-    if speed is not None:
-        ratio = speed.spelled / speed.autodiff
-        low, middle, high = np.percentile(ratio, [25, 50, 75])
-        lines += [
-            f"  steps a second  {np.median(speed.spelled):>8.0f}  spelled",
-            f"                  {np.median(speed.autodiff):>8.0f}  autodiff"
-            + terminal.paint(f", medians of {len(ratio)} alternating blocks", "dim"),
-            f"  ratio           {middle:>8.2f}"
-            + terminal.paint(f"  half of the pairs in {low:.2f} to {high:.2f}", "dim"),
-        ]
-    lines.append(
-        f"  gradients apart {difference.largest:>8.1e}  at most, {difference.relative:.1e} of the norm"
-        + terminal.paint(", on one batch", "dim")
-    )
-    return "\n".join(lines)

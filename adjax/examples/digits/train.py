@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from adjax.examples.digits.data import Digits
 from adjax.examples.digits.model import Apply, Params, logits, loss_and_gradient, master_dtype
 from adjax.examples.digits.models import network
 from adjax.examples.digits.options import Options
+from adjax.examples.finite import require_finite
 
 WEIGHT_DECAY = 0.1
 
@@ -47,10 +47,6 @@ class Training(NamedTuple):
 
     params: Params
     checkpoints: list[Checkpoint]
-
-
-class NonFiniteLoss(ArithmeticError):
-    """The loss became infinite or NaN."""
 
 
 def make_optimizer(options: Options) -> optax.GradientTransformation:
@@ -117,16 +113,6 @@ def train(
         require_finite(done, [*map(float, losses), checkpoints[-1].train_loss], options)
         report(checkpoints[-1])
     return Training(state.params, checkpoints)
-
-
-def require_finite(done: int, losses: list[float], options: Options) -> None:
-    """Raise NonFiniteLoss unless every loss after `done` steps, one more, and so on, is a number."""
-    for taken, value in enumerate(losses, done):
-        if not math.isfinite(value):
-            raise NonFiniteLoss(
-                f"the loss is {value} after {taken} of {options.steps} steps "
-                f"({options.dtype}, learning rate {options.learning_rate:g}); try a lower --learning-rate"
-            )
 
 
 def evaluate(params: Params, data: Digits, dtype: str, apply: Apply, step: int) -> Checkpoint:

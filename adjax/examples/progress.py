@@ -8,15 +8,16 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from adjax.examples.digits.train import Checkpoint
 from adjax.examples.terminal import Terminal
 
 LINES = 8
 
+Show = Callable[..., None]
+
 
 @contextmanager
-def progress(steps: int, terminal: Terminal) -> Iterator[Callable[[Checkpoint], None]]:
-    """A function of checkpoints that shows them."""
+def progress(steps: int, terminal: Terminal) -> Iterator[Show]:
+    """A function of the steps done and of what to say about them, a few words for each thing."""
     if not terminal.animated:
         yield _lines(steps, terminal)
         return
@@ -30,19 +31,19 @@ def progress(steps: int, terminal: Terminal) -> Iterator[Callable[[Checkpoint], 
     with Progress(*columns, console=Console(file=terminal.stream)) as bar:
         task = bar.add_task("", total=steps, status="compiling")
 
-        def show(at: Checkpoint) -> None:
-            bar.update(task, completed=at.step, status=f"loss {at.train_loss:.3f}  test {at.test_accuracy:.1%}")
+        def show(step: int, *words: str) -> None:
+            bar.update(task, completed=step, status="  ".join(words))
 
         yield show
 
 
-def _lines(steps: int, terminal: Terminal) -> Callable[[Checkpoint], None]:
+def _lines(steps: int, terminal: Terminal) -> Show:
     printed = 0
 
-    def show(at: Checkpoint) -> None:
+    def show(step: int, *words: str) -> None:
         nonlocal printed
-        if at.step * LINES // steps > printed:
-            printed = at.step * LINES // steps
-            terminal.print(f"step {at.step:>6}    loss {at.train_loss:.3f}    test accuracy {at.test_accuracy:.1%}")
+        if step * LINES // steps > printed:
+            printed = step * LINES // steps
+            terminal.print("    ".join([f"step {step:>6}", *words]))
 
     return show
