@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from ..adjoint import Like, any_mode, like
+from ..adjoint import Like, any_mode, layout_of, like, partitioned
 from .normalization import NormParams, along, check_channels, fresh, working_dtype
 
 
@@ -144,5 +144,5 @@ def _average(t: Array) -> Array:
 
 def _mean(x: Array) -> Array:
     """μ = x₀ + Π (X − x₀). As x₀ is any number, it has no derivative."""
-    first = lax.stop_gradient(x[..., :1])
+    first = partitioned(lambda x: x[..., :1], lax.stop_gradient(x), axes=(*layout_of(x)[:-1], None))
     return first + _average(x - first)
