@@ -40,7 +40,17 @@ from .layers import avg_pool as avg_pool
 from .layers import batch_norm as batch_norm
 from .layers import conv as conv
 from .layers import conv_transpose as conv_transpose
+from .layers import dropout as dropout
 from .layers import einsum as einsum
+from .layers import embed as embed
+from .layers import geglu as geglu
+from .layers import gelu as gelu
 from .layers import global_avg_pool as global_avg_pool
 from .layers import group_norm as group_norm
+from .layers import layer_norm as layer_norm
 from .layers import max_pool as max_pool
+from .layers import relu as relu
+from .layers import rms_norm as rms_norm
+from .layers import rotary as rotary
+from .layers import silu as silu
+from .layers import swiglu as swiglu
