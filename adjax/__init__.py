@@ -5,6 +5,7 @@
     conv, conv_transpose, ConvParams              Y = Σ_k S_k X W_k + b over 1 to 3 spatial axes, and its adjoint
     batch_norm, group_norm                        Y = scale (X − μ)/σ + bias; NormParams, BatchState
     max_pool, avg_pool, global_avg_pool           over windows of 1 to 3 spatial axes, and over all of them
+    softmax, log_softmax                          P = exp(X)/Σ exp(X), with dX = P (dP − Σ P dP); masks
     any_mode, AnyMode                             lifts a jax.custom_vjp to every differentiation mode
     linear_call                                   a linear map with a spelled adjoint
     adjoint, transpose                            of a linear function
@@ -43,4 +44,6 @@ from .layers import conv_transpose as conv_transpose
 from .layers import einsum as einsum
 from .layers import global_avg_pool as global_avg_pool
 from .layers import group_norm as group_norm
+from .layers import log_softmax as log_softmax
 from .layers import max_pool as max_pool
+from .layers import softmax as softmax

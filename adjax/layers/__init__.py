@@ -13,3 +13,5 @@ from .normalization_group import group_norm as group_norm
 from .pooling import max_pool as max_pool
 from .pooling_average import avg_pool as avg_pool
 from .pooling_average import global_avg_pool as global_avg_pool
+from .softmax import log_softmax as log_softmax
+from .softmax import softmax as softmax
