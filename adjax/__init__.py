@@ -41,6 +41,7 @@ from .layers import avg_pool as avg_pool
 from .layers import batch_norm as batch_norm
 from .layers import conv as conv
 from .layers import conv_transpose as conv_transpose
+from .layers import cross_entropy as cross_entropy
 from .layers import einsum as einsum
 from .layers import global_avg_pool as global_avg_pool
 from .layers import group_norm as group_norm
