@@ -5,6 +5,7 @@
     conv, conv_transpose, ConvParams              Y = Σ_k S_k X W_k + b over 1 to 3 spatial axes, and its adjoint
     batch_norm, group_norm                        Y = scale (X − μ)/σ + bias; NormParams, BatchState
     max_pool, avg_pool, global_avg_pool           over windows of 1 to 3 spatial axes, and over all of them
+    softmax, log_softmax                          P = exp(X)/Σ exp(X), with dX = P (dP − Σ P dP); masks
     any_mode, AnyMode                             lifts a jax.custom_vjp to every differentiation mode
     linear_call                                   a linear map with a spelled adjoint
     adjoint, transpose                            of a linear function
@@ -40,6 +41,7 @@ from .layers import avg_pool as avg_pool
 from .layers import batch_norm as batch_norm
 from .layers import conv as conv
 from .layers import conv_transpose as conv_transpose
+from .layers import cross_entropy as cross_entropy
 from .layers import dropout as dropout
 from .layers import einsum as einsum
 from .layers import embed as embed
@@ -48,9 +50,11 @@ from .layers import gelu as gelu
 from .layers import global_avg_pool as global_avg_pool
 from .layers import group_norm as group_norm
 from .layers import layer_norm as layer_norm
+from .layers import log_softmax as log_softmax
 from .layers import max_pool as max_pool
 from .layers import relu as relu
 from .layers import rms_norm as rms_norm
 from .layers import rotary as rotary
 from .layers import silu as silu
+from .layers import softmax as softmax
 from .layers import swiglu as swiglu

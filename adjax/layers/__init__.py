@@ -13,6 +13,7 @@ from .convolution_transpose import conv_transpose as conv_transpose
 from .dropout import dropout as dropout
 from .einsum import einsum as einsum
 from .embedding import embed as embed
+from .loss import cross_entropy as cross_entropy
 from .normalization import NormParams as NormParams
 from .normalization_batch import batch_norm as batch_norm
 from .normalization_group import group_norm as group_norm
@@ -23,3 +24,5 @@ from .pooling import max_pool as max_pool
 from .pooling_average import avg_pool as avg_pool
 from .pooling_average import global_avg_pool as global_avg_pool
 from .rotary import rotary as rotary
+from .softmax import log_softmax as log_softmax
+from .softmax import softmax as softmax
