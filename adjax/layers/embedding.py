@@ -94,7 +94,9 @@ _embed.defvjp(_embed_fwd, _embed_bwd)
 
 
 def _rows(table: Array, ids: Array) -> Array:
-    """P E."""
+    """P E; of no rows, zeros, where a gather refuses."""
+    if len(table) == 0:
+        return jnp.zeros((*ids.shape, table.shape[1]), table.dtype)
     return table.at[_within(ids, len(table))].get(mode="fill", fill_value=0)
 
 

@@ -69,9 +69,9 @@ def cross_entropy(
         A scalar, or `[...]` with reduction "none", in the logits' dtype; computed in float32 or wider.
 
         A row that does not count has loss 0 and gradient 0, whatever it holds. A row whose integer label is out of
-        range (negative too) has loss NaN and gradient NaN. NaN and +∞ among the logits of a row that counts make it NaN.
-        −∞ is a class of probability 0: loss +∞ where it is the label; in a product with a distribution it counts as the
-        dtype's most negative number.
+        range (negative too) has loss NaN and gradient NaN. NaN and +∞ among the logits of a row that counts make it
+        NaN. −∞ is a class of probability 0: loss +∞ where it is the label; in a product with a distribution it counts
+        as the dtype's most negative number.
 
     Raises:
         TypeError: logits are not real floating, labels neither integer nor real floating, where not boolean.

@@ -16,6 +16,10 @@ KEYS = {**NEW, "old": jax.random.PRNGKey(3)}
 each_key = pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
 
 
+def total_of(f):
+    return lambda key, x: jnp.sum(jnp.sin(f(key, x, 0.5)))
+
+
 @each_key
 def test_same_mask_forwards_backwards_and_for_tangents(key, rng):
     x, u = normal(rng, 6, 7), normal(rng, 6, 7)
@@ -46,8 +50,7 @@ def test_vmap_over_keys(key, rng):
     """One mask an example where the keys are batched, one for all where they are not."""
     keys, x = jax.random.split(key, 4), normal(rng, 4, 9)
     for axes, at in [((0, 0), (keys, x)), ((0, None), (keys, x[0])), ((None, 0), (key, x))]:
-        total = lambda f: lambda k, x: jnp.sum(jnp.sin(f(k, x, 0.5)))
-        run = lambda f, axes=axes, at=at: jax.vmap(jax.value_and_grad(total(f), 1), axes)(*at)
+        run = lambda f, axes=axes, at=at: jax.vmap(jax.value_and_grad(total_of(f), 1), axes)(*at)
         assert_close(run(dropout), run(plain_dropout), 1e-12)
 
 
