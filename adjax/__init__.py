@@ -37,6 +37,7 @@ from .layers import BatchState as BatchState
 from .layers import ConvParams as ConvParams
 from .layers import NormParams as NormParams
 from .layers import affine as affine
+from .layers import attention as attention
 from .layers import avg_pool as avg_pool
 from .layers import batch_norm as batch_norm
 from .layers import conv as conv

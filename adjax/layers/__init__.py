@@ -7,6 +7,7 @@ from .activation_gated import geglu as geglu
 from .activation_gated import swiglu as swiglu
 from .affine import AffineParams as AffineParams
 from .affine import affine as affine
+from .attention import attention as attention
 from .convolution import ConvParams as ConvParams
 from .convolution import conv as conv
 from .convolution_transpose import conv_transpose as conv_transpose
