@@ -17,7 +17,7 @@ and summed over the r heads that share a key. The derivative itself is, without 
 
     δO = A δV + (A δS') V − (Σ_s A δS') O
 
-A, S and dS are t × s: they exist for a block of queries at a time (`attention_blocks`), forward, backward and in
+A, S and dS are t × s: they exist for a block of queries at a time (`attention_maps`), forward, backward and in
 forward mode. So memory grows as t + s. Blocks skip the keys that none of their queries may see.
 
 Residuals: Q, K, V, O, lse, and mask and bias as they are given.
@@ -33,7 +33,7 @@ from jax import Array
 from jaxtyping import Float
 
 from ..adjoint import any_mode
-from .attention_blocks import cotangents, forward, tangent
+from .attention_maps import cotangents, forward, tangent
 from .attention_operands import Operands, Sight, checked
 
 

@@ -1,0 +1,180 @@
+"""Attention block by block: forward, backward, and the derivative. The names are those of `attention`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.sharding import PartitionSpec
+
+from ..adjoint import contract, layout_of
+from ..adjoint.cotangent import type_of, varying
+from .attention_blocks import (
+    Band,
+    Place,
+    Wide,
+    anywhere,
+    bands,
+    by_heads,
+    by_queries,
+    dtype_of,
+    in_line,
+    joined,
+    keys_of,
+    layout,
+    mapped,
+    part_of,
+    place_of,
+    rows_of,
+    scores,
+    steep,
+    widened,
+)
+from .attention_operands import Operands, Sight
+
+# Forward
+
+def forward(at: Operands, sight: Sight) -> tuple[Array, Array]:
+    """O [b, t, h, e], and lse [b, h, t]."""
+
+    def run(at: Operands) -> tuple[Array, Array]:
+        w = widened(at)
+
+        def block(i: Any, band: Band) -> tuple[Array, Array]:
+            place = place_of(i, band, w.k.shape[2], sight)
+            S, _ = scores(w, place, sight)
+            top = lax.stop_gradient(jnp.max(S, -1, keepdims=True, initial=-jnp.inf))
+            top = jnp.where(top == -jnp.inf, 0, top)                            # of a query that sees no key
+            P = jnp.exp(S - top)                                                # (b, g, r, t, s)
+            total = jnp.sum(P, -1, keepdims=True)
+            total = jnp.where(total == 0, 1, total)
+            O = contract("bgrts,bgse->bgrte", P, keys_of(w.v, place)) / total  # (b, g, r, t, e)
+            return O, (top + jnp.log(total))[..., 0]
+
+        O, lse = joined([mapped(block, band) for band in bands(w.q.shape[3], w.k.shape[2], sight)])
+        b, g, r, t = lse.shape
+        return by_heads(O).astype(at.v.dtype), lse.reshape(b, g * r, t)
+
+    b, t, h, d = layout_of(at.q)
+    return anywhere(run, (at,), (PartitionSpec(b, t, h, d), PartitionSpec(b, h, t)))
+
+
+# Backward
+
+class Sums(NamedTuple):
+    """What every block adds to."""
+
+    dk: Array                       # [b, g, s, d]
+    dv: Array                       # [b, g, s, e]
+    dbias: Array | None             # as bias
+
+
+def cotangents(at: Operands, sight: Sight, o: Array, lse: Array, dO: Array) -> Operands:
+    """dQ, dK, dV and dbias."""
+
+    def run(at: Operands, o: Array, lse: Array, dO: Array) -> tuple[Array, Array, Array, Any]:
+        w, (g, dtype) = widened(at), (at.k.shape[2], dtype_of(at))
+        dO_, o_ = (by_queries(x, g, dtype) for x in (dO, o))                   # (b, g, r, t, e)
+        lse = lse.reshape(dO_.shape[:4]).astype(dtype)
+        delta = jnp.sum(dO_ * o_, -1)                                           # Δ (b, g, r, t)
+
+        def block(sums: Sums, i: Any, band: Band) -> tuple[Sums, Array]:
+            place = place_of(i, band, w.k.shape[2], sight)
+            k, v = (keys_of(x, place) for x in (w.k, w.v))
+            q, dO, lse_, delta_ = (rows_of(x, place) for x in (w.q, dO_, lse, delta))
+            S, slope = scores(w, place, sight)
+            A = jnp.exp(S - lse_[..., None])                                    # (b, g, r, t, s)
+            dA = contract("bgrte,bgse->bgrts", dO, v)                           # (b, g, r, t, s)
+            dS_ = A * (dA - delta_[..., None])                                  # (b, g, r, t, s)
+            dS = sight.scale * steep(dS_, slope)                               # (b, g, r, t, s)
+            dQ = contract("bgrts,bgsd->bgrtd", dS, k)                           # (b, g, r, t, d)
+            dK = contract("bgrts,bgrtd->bgsd", dS, q)                           # (b, g, s, d)
+            dV = contract("bgrts,bgrte->bgse", A, dO)                           # (b, g, s, e)
+            return Sums(_add(sums.dk, dK, place), _add(sums.dv, dV, place), _add_bias(sums.dbias, dS_, place)), dQ
+
+        sums, parts = _zeros(w, (at, dO)), []
+        for band in bands(w.q.shape[3], w.k.shape[2], sight):
+            sums, dQ = _folded(block, sums, band)
+            parts.append(dQ)
+        dk, dv = (x.transpose(0, 2, 1, 3) for x in sums[:2])
+        dbias = None if sums.dbias is None else sums.dbias.reshape(at.bias.shape)
+        return by_heads(joined(parts)), dk, dv, dbias
+
+    dq, dk, dv, dbias = anywhere(run, (at, o, lse, dO), tuple(map(layout, at[:4])))
+    return Operands(dq, dk, dv, dbias, None)
+
+
+def _folded(block: Callable[..., Any], sums: Sums, band: Band) -> tuple[Sums, Array]:
+    """The sums after a band's blocks, and the rows that they give."""
+    if band.blocks == 1:
+        return block(sums, 0, band)
+    step = jax.checkpoint(lambda sums, i: block(sums, i, band))
+    sums, stacked = lax.scan(step, sums, jnp.arange(band.blocks, dtype=jnp.int32))
+    return sums, in_line(stacked, band)
+
+
+def _zeros(w: Wide, operands: Any) -> Sums:
+    """What the sums start from, varying over whatever mesh axis an operand varies over."""
+    axes = tuple(sorted(frozenset().union(*(varying(type_of(x)) for x in jax.tree.leaves(operands)))))
+
+    def zeros(like: Array) -> Array:
+        zero = jnp.zeros(like.shape, like.dtype)
+        return lax.pcast(zero, axes, to="varying") if axes else zero
+
+    return Sums(zeros(w.k), zeros(w.v), None if w.bias is None else zeros(w.bias))
+
+
+def _add(total: Array, part: Array, at: Place) -> Array:
+    """To the keys of a block."""
+    return _added(total, part, {2: at.key})
+
+
+def _add_bias(total: Array | None, dS: Array, at: Place) -> Array | None:
+    """Summed over the axes along which bias was broadcast."""
+    if total is None:
+        return None
+    part = jnp.sum(dS, tuple(axis for axis in range(5) if total.shape[axis] == 1), keepdims=True)
+    return _added(total, part, {axis: n for axis, n in ((3, at.row), (4, at.key)) if total.shape[axis] > 1})
+
+
+def _added(total: Array, part: Array, places: dict[int, Any]) -> Array:
+    """The part added to the total, where it lies along some axes."""
+    if part.shape == total.shape:
+        return total + part
+    start = [jnp.asarray(places.get(axis, 0), jnp.int32) for axis in range(total.ndim)]
+    return lax.dynamic_update_slice(total, lax.dynamic_slice(total, start, part.shape) + part, start)
+
+
+# The derivative
+
+def tangent(at: Operands, sight: Sight, o: Array, lse: Array, tangents: Operands) -> Array:
+    """δO."""
+
+    def run(at: Operands, o: Array, lse: Array, tangents: Operands) -> Array:
+        w, (g, dtype) = widened(at), (at.k.shape[2], dtype_of(at))
+        δw = widened(tangents)
+        o_ = by_queries(o, g, dtype)
+        lse = lse.reshape(o_.shape[:4]).astype(dtype)
+
+        def block(i: Any, band: Band) -> Array:
+            place = place_of(i, band, w.k.shape[2], sight)
+            (q, δq), (k, δk), (v, δv) = (
+                [part(x, place) for x in pair]
+                for part, pair in zip((rows_of, keys_of, keys_of), zip(w[:3], δw[:3], strict=True), strict=True)
+            )
+            S, slope = scores(w, place, sight)
+            A = jnp.exp(S - rows_of(lse, place)[..., None])                    # (b, g, r, t, s)
+            product = lambda a, b: contract("bgrtd,bgsd->bgrts", a, b)
+            δS = sight.scale * steep(product(δq, k) + product(q, δk), slope)   # (b, g, r, t, s)
+            AδS = A * (δS if δw.bias is None else δS + part_of(δw.bias, place))   # (b, g, r, t, s)
+            average = lambda a, v: contract("bgrts,bgse->bgrte", a, v)
+            mean = jnp.sum(AδS, -1, keepdims=True)                              # (b, g, r, t, 1)
+            return average(A, δv) + average(AδS, v) - mean * rows_of(o_, place)
+
+        δO = joined([mapped(block, band) for band in bands(w.q.shape[3], w.k.shape[2], sight)])
+        return by_heads(δO).astype(at.v.dtype)
+
+    return anywhere(run, (at, o, lse, tangents._replace(mask=None)), layout(o))
