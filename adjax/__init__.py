@@ -45,6 +45,7 @@ from .layers import cross_entropy as cross_entropy
 from .layers import einsum as einsum
 from .layers import global_avg_pool as global_avg_pool
 from .layers import group_norm as group_norm
+from .layers import linear_cross_entropy as linear_cross_entropy
 from .layers import log_softmax as log_softmax
 from .layers import max_pool as max_pool
 from .layers import softmax as softmax

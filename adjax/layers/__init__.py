@@ -7,6 +7,7 @@ from .convolution import conv as conv
 from .convolution_transpose import conv_transpose as conv_transpose
 from .einsum import einsum as einsum
 from .loss import cross_entropy as cross_entropy
+from .loss_linear import linear_cross_entropy as linear_cross_entropy
 from .normalization import NormParams as NormParams
 from .normalization_batch import BatchState as BatchState
 from .normalization_batch import batch_norm as batch_norm
