@@ -6,6 +6,7 @@
     batch_norm, group_norm                        Y = scale (X − μ)/σ + bias; NormParams, BatchState
     max_pool, avg_pool, global_avg_pool           over windows of 1 to 3 spatial axes, and over all of them
     softmax, log_softmax                          P = exp(X)/Σ exp(X), with dX = P (dP − Σ P dP); masks
+    cross_entropy, linear_cross_entropy           −Σ q log P; the second never holds the logits
     any_mode, AnyMode                             lifts a jax.custom_vjp to every differentiation mode
     linear_call                                   a linear map with a spelled adjoint
     adjoint, transpose                            of a linear function

@@ -80,9 +80,9 @@ def cross_entropy(
         A scalar, or `[...]` with reduction "none", in the logits' dtype; computed in float32 or wider.
 
         A row that does not count has loss 0 and gradient 0, whatever it holds. A row whose integer label is out of
-        range (negative too) has loss NaN and gradient NaN. NaN and +∞ among the logits of a row that counts make it NaN.
-        −∞ is a class of probability 0: loss +∞ where it is the label; in a product with a distribution it counts as the
-        dtype's most negative number.
+        range (negative too) has loss NaN and gradient NaN. NaN and +∞ among the logits of a row that counts make it
+        NaN. −∞ is a class of probability 0: loss +∞ where it is the label; in a product with a distribution it counts
+        as the dtype's most negative number.
 
     Raises:
         TypeError: logits are not real floating, labels neither integer nor real floating, where not boolean.
@@ -93,7 +93,7 @@ def cross_entropy(
     >>> logits = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
     >>> [round(float(cross_entropy(logits, jnp.array([0, y]))), 3) for y in (2, 1)]
     [0.458, 1.498]
-    >>> jax.grad(cross_entropy)(logits, jnp.array([0, 2]))[0].round(3).tolist()
+    >>> [round(dz, 3) for dz in jax.grad(cross_entropy)(logits, jnp.array([0, 2]))[0].tolist()]
     [-0.25, 0.125, 0.125]
     """
     check_real("cross_entropy", "logits", "(..., v)", logits)
