@@ -120,7 +120,7 @@ def _cross_entropy_fwd(
 ) -> tuple[Float[Array, "*n"], LossResiduals]:
     Z = logits.astype(_dtype(logits, labels))
     of = classes(Z.shape[-1], options)
-    L, at = finished(over_devices(sums(Z, labels, of, options), options), labels, of.count, options)   # (n, v) -> (n,)
+    L, at = finished(over_devices(sums(Z, labels, of, options), options), labels, of.of_all, options)   # (n, v) -> (n,)
     return kept(L, keep), LossResiduals(logits, labels, keep, at)
 
 

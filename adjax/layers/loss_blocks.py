@@ -69,7 +69,7 @@ def forward(at: Operands, options: Options, sizes: Sizes) -> tuple[Float[Array, 
         step = lambda block: ((), _loss(at.params, block, options, sizes))
         return _over_blocks(step, (), (at.x, at.labels, at.keep), sizes.rows)[1]
 
-    rows = layout_of(at.x)[:-1]
+    rows: Any = layout_of(at.x)[:-1]
     weight = None if is_index(at.labels) else rows
     return _left_to_the_partitioner(run, (at,), (rows, Statistics(rows, rows, weight)))
 
@@ -126,7 +126,7 @@ def _loss(params: AffineParams, rows: Any, options: Options, sizes: Sizes) -> tu
         Z = _logits(params, x, labels, span)
         parts.append(sums(Z, _columns(labels, span), classes(v, options, span.start or 0), options))
     whole = over_devices(functools.reduce(merged, parts), options)
-    L, known = finished(whole, labels, classes(v, options).count, options)
+    L, known = finished(whole, labels, classes(v, options).of_all, options)
     return kept(L, keep), known
 
 
@@ -150,8 +150,8 @@ def _gradients(
         dX += [contract("rv,dv->rd", dZ, part)] if X else []                                 # (r, v)(v, d) -> (r, d)
         dq += [kept(dL * slopes_of_labels(Z, known, options), keep)] if q else []            # (r, v)
     joined = lambda parts: jnp.concatenate(parts, -1) if len(parts) > 1 else (parts or [None])[0]
-    dX = sum(dX[1:], dX[0]).astype(x.dtype) if X else None
-    return (joined(dW), joined(db)), (dX, joined(dq).astype(labels.dtype) if q else None)
+    of_x = functools.reduce(jnp.add, dX).astype(x.dtype) if X else None                      # over the spans
+    return (joined(dW), joined(db)), (of_x, joined(dq).astype(labels.dtype) if q else None)
 
 
 def _counted(rows: Any) -> Any:
@@ -231,8 +231,9 @@ def _zero_sums(at: Operands, dL: Array, wanted: Wanted) -> tuple[Any, Any]:
 
 def _layouts(at: Operands, wanted: Wanted) -> Gradients:
     """That of each gradient on a mesh with explicit axes: its operand's."""
-    operands = (at.params.W, at.params.b, at.x, at.labels)
-    return Gradients(*(layout_of(t) if w else None for t, w in zip(operands, wanted, strict=True)))
+    pairs = zip((*at.params, at.x, at.labels), wanted, strict=True)
+    layouts: list[Any] = [layout_of(t) if w else None for t, w in pairs]
+    return Gradients(*layouts)
 
 
 def _left_to_the_partitioner(f: Callable[..., Any], operands: Any, axes: Any) -> Any:

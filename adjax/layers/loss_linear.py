@@ -123,12 +123,12 @@ def _each_fwd(
 
 def _each_bwd(
     options: Options, sizes: Sizes, residuals: EachResiduals, dL: Float[Array, "*n"]
-) -> tuple[AffineParams, Array, Array | None, None]:
+) -> tuple[Any, Array | None, Array | None, None]:
     at, statistics = residuals
     wanted = True, at.params.b is not None, True, not is_index(at.labels)
     dL = to_each_device(dL, at.params.W, options)
     dW, db, dX, dq = pulled_back(at, statistics, dL, options, sizes, wanted)
-    return AffineParams(dW, db), dX, dq, None
+    return (dW, db), dX, dq, None
 
 
 _each.defvjp(_each_fwd, _each_bwd)
@@ -161,11 +161,11 @@ def _total_fwd(
 
 def _total_bwd(
     options: Options, mean: bool, sizes: Sizes, residuals: Gradients, dL: Float[Array, ""]
-) -> tuple[AffineParams, Array | None, Array | None, None]:
+) -> tuple[Any, Array | None, Array | None, None]:
     split = next(t for t in (residuals.dW, residuals.db, residuals.dX, residuals.dq) if t is not None)
     dL = to_each_device(dL, split, options)
     dW, db, dX, dq = (None if t is None else dL * t.astype(dL.dtype) for t in residuals)
-    return AffineParams(dW, db), dX, dq, None
+    return (dW, db), dX, dq, None
 
 
 _total.defvjp(_total_fwd, _total_bwd, symbolic_zeros=True)

@@ -49,7 +49,7 @@ class Classes(NamedTuple):
     """Which classes the columns of Z are."""
 
     first: Any                     # the number of column 0
-    count: int                     # V, of all columns everywhere
+    of_all: int                    # V, of all columns everywhere
 
 
 class Sums(NamedTuple):
@@ -92,8 +92,8 @@ def sums(Z: Float[Array, "*n v"], labels: Array, of: Classes, options: Options) 
         q = labels.astype(Z.dtype)
         target, weight = jnp.sum(q * (_finite(Z) - m), -1), jnp.sum(q, -1)
     if ε:
-        target = (1 - ε) * target + ε / of.count * jnp.sum(Z - m, -1)
-        weight = (1 - ε) * weight + ε * Z.shape[-1] / of.count
+        target = (1 - ε) * target + ε / of.of_all * jnp.sum(Z - m, -1)
+        weight = (1 - ε) * weight + ε * Z.shape[-1] / of.of_all
     return Sums(top, total, target, weight)
 
 
@@ -129,11 +129,11 @@ def slopes(
     Z: Float[Array, "*n v"], labels: Array, at: Statistics, of: Classes, options: Options
 ) -> Float[Array, "*n v"]:
     """∂L/∂Z = (Σ q' + 2 ζ lse) P − q' at some columns; NaN where a class number is out of range."""
-    factor = _valid(labels, of.count, Z.dtype) if at.weight is None else at.weight
+    factor = _valid(labels, of.of_all, Z.dtype) if at.weight is None else at.weight
     if options.z_loss:
         factor = factor + 2 * options.z_loss * (at.top + at.log_sum)
     P = jnp.exp((Z - at.top[..., None]) - at.log_sum[..., None])       # (n, v)
-    high, low = 1 - options.smoothing, options.smoothing / of.count
+    high, low = 1 - options.smoothing, options.smoothing / of.of_all
     if is_index(labels):
         hit = lax.broadcasted_iota(jnp.int32, Z.shape, Z.ndim - 1) == _own(labels, of)[..., None]
         q = jnp.where(hit, high + low, low).astype(Z.dtype)            # (n, v)
