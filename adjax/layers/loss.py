@@ -179,6 +179,8 @@ def checked_options(layer: str, label_smoothing: Any, z_loss: Any, axis_name: An
         raise ValueError(f"{layer}: label_smoothing must be in [0, 1], got {label_smoothing}")
     if not 0 <= z_loss < math.inf:
         raise ValueError(f"{layer}: z_loss must be a number ≥ 0, got {z_loss}")
+    if isinstance(axis_name, (tuple, list)):
+        raise TypeError(f"{layer}: axis_name must be the name of one mesh axis, got {axis_name}")
     return Options(float(label_smoothing), float(z_loss), axis_name)
 
 
