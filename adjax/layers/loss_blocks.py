@@ -69,7 +69,7 @@ def forward(at: Operands, options: Options, sizes: Sizes) -> tuple[Float[Array, 
         step = lambda block: ((), _loss(at.params, block, options, sizes))
         return _over_blocks(step, (), (at.x, at.labels, at.keep), sizes.rows)[1]
 
-    rows: Any = layout_of(at.x)[:-1]
+    rows: Any = PartitionSpec(*layout_of(at.x)[:-1])
     weight = None if is_index(at.labels) else rows
     return _left_to_the_partitioner(run, (at,), (rows, Statistics(rows, rows, weight)))
 
@@ -106,8 +106,8 @@ def forward_and_back(
         totals, (L, each) = _over_blocks(step, init, (at.x, at.labels, at.keep), sizes.rows)
         return L, Gradients(*totals, *each)
 
-    axes = (layout_of(at.x)[:-1], _layouts(at, wanted))
-    return _left_to_the_partitioner(run, (at, weight), axes)
+    layouts = PartitionSpec(*layout_of(at.x)[:-1]), _layouts(at, wanted)
+    return _left_to_the_partitioner(run, (at, weight), layouts)
 
 
 def block_dtype(at: Operands) -> Any:
@@ -232,15 +232,14 @@ def _zero_sums(at: Operands, dL: Array, wanted: Wanted) -> tuple[Any, Any]:
 def _layouts(at: Operands, wanted: Wanted) -> Gradients:
     """That of each gradient on a mesh with explicit axes: its operand's."""
     pairs = zip((*at.params, at.x, at.labels), wanted, strict=True)
-    layouts: list[Any] = [layout_of(t) if w else None for t, w in pairs]
+    layouts: list[Any] = [PartitionSpec(*layout_of(t)) if w else None for t, w in pairs]
     return Gradients(*layouts)
 
 
-def _left_to_the_partitioner(f: Callable[..., Any], operands: Any, axes: Any) -> Any:
+def _left_to_the_partitioner(f: Callable[..., Any], operands: Any, layouts: Any) -> Any:
     """`f(*operands)`; on a mesh with explicit axes as on an automatic one, with these layouts of the results."""
     mesh = next((t.sharding.mesh for t in map(type_of, jax.tree.leaves(operands)) if is_explicit(t)), None)
     if mesh is None:
         return f(*operands)
-    is_layout = lambda t: type(t) is tuple and all(isinstance(name, (str, tuple, type(None))) for name in t)
-    shardings = jax.tree.map(lambda t: NamedSharding(mesh, PartitionSpec(*t)), axes, is_leaf=is_layout)
+    shardings = jax.tree.map(lambda t: NamedSharding(mesh, t), layouts)
     return auto_axes(f, out_sharding=shardings)(*operands)
