@@ -6,6 +6,7 @@
     batch_norm, group_norm                        Y = scale (X − μ)/σ + bias; NormParams, BatchState
     max_pool, avg_pool, global_avg_pool           over windows of 1 to 3 spatial axes, and over all of them
     softmax, log_softmax                          P = exp(X)/Σ exp(X), with dX = P (dP − Σ P dP); masks
+    cross_entropy, linear_cross_entropy           −Σ q log P; the second never holds the logits
     any_mode, AnyMode                             lifts a jax.custom_vjp to every differentiation mode
     linear_call                                   a linear map with a spelled adjoint
     adjoint, transpose                            of a linear function
@@ -51,6 +52,7 @@ from .layers import gelu as gelu
 from .layers import global_avg_pool as global_avg_pool
 from .layers import group_norm as group_norm
 from .layers import layer_norm as layer_norm
+from .layers import linear_cross_entropy as linear_cross_entropy
 from .layers import log_softmax as log_softmax
 from .layers import max_pool as max_pool
 from .layers import relu as relu

@@ -15,6 +15,7 @@ from .dropout import dropout as dropout
 from .einsum import einsum as einsum
 from .embedding import embed as embed
 from .loss import cross_entropy as cross_entropy
+from .loss_linear import linear_cross_entropy as linear_cross_entropy
 from .normalization import NormParams as NormParams
 from .normalization_batch import batch_norm as batch_norm
 from .normalization_group import group_norm as group_norm

@@ -24,7 +24,18 @@ from jaxtyping import Float
 
 from ..adjoint import any_mode, wide
 from .checks import check_array, kind
-from .loss_rows import Options, Statistics, is_index, losses, slopes, slopes_of_labels, statistics, to_each_device
+from .loss_rows import (
+    Options,
+    Statistics,
+    classes,
+    finished,
+    is_index,
+    over_devices,
+    slopes,
+    slopes_of_labels,
+    sums,
+    to_each_device,
+)
 from .normalization import check_real, kept, working_dtype
 from .softmax import checked_mask
 
@@ -82,7 +93,7 @@ def cross_entropy(
     >>> logits = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]))
     >>> [round(float(cross_entropy(logits, jnp.array([0, y]))), 3) for y in (2, 1)]
     [0.458, 1.498]
-    >>> jax.grad(cross_entropy)(logits, jnp.array([0, 2]))[0].round(3).tolist()
+    >>> [round(dz, 3) for dz in jax.grad(cross_entropy)(logits, jnp.array([0, 2]))[0].tolist()]
     [-0.25, 0.125, 0.125]
     """
     check_real("cross_entropy", "logits", "(..., v)", logits)
@@ -91,8 +102,11 @@ def cross_entropy(
     options = checked_options("cross_entropy", label_smoothing, z_loss, axis_name)
     labels = checked_labels("cross_entropy", labels, "logits", logits.shape[:-1], logits.shape[-1])
     keep = rows_kept("cross_entropy", labels, where, ignore_label, logits.shape[:-1])
+    reduction = checked_reduction("cross_entropy", reduction)
     L = _cross_entropy(logits, labels, keep, options)
-    return reduced("cross_entropy", L, keep, reduction).astype(logits.dtype)
+    if reduction != "none":
+        L = jnp.sum(L) / (count(L, keep) if reduction == "mean" else 1)
+    return L.astype(logits.dtype)
 
 
 @any_mode
@@ -105,9 +119,9 @@ def _cross_entropy_fwd(
     logits: Float[Array, "*n v"], labels: Array, keep: Array | None, options: Options
 ) -> tuple[Float[Array, "*n"], LossResiduals]:
     Z = logits.astype(_dtype(logits, labels))
-    at = statistics(Z, options)
-    L = kept(losses(Z, labels, at, options), keep)                         # (n, v) -> (n,)
-    return L, LossResiduals(logits, labels, keep, at)
+    of = classes(Z.shape[-1], options)
+    L, at = finished(over_devices(sums(Z, labels, of, options), options), labels, of.of_all, options)   # (n, v) -> (n,)
+    return kept(L, keep), LossResiduals(logits, labels, keep, at)
 
 
 def _cross_entropy_bwd(
@@ -115,9 +129,10 @@ def _cross_entropy_bwd(
 ) -> tuple[Array, Array | None, None]:
     logits, labels, keep, at = residuals
     Z = logits.astype(dL.dtype)
+    of = classes(Z.shape[-1], options)
     dL = to_each_device(dL, logits, options)[..., None]                    # (n, 1)
     keep = None if keep is None else keep[..., None]
-    dZ = kept(dL * slopes(Z, labels, at, options), keep)                   # (n, v)
+    dZ = kept(dL * slopes(Z, labels, at, of, options), keep)               # (n, v)
     dq = None if is_index(labels) else kept(dL * slopes_of_labels(Z, at, options), keep)    # (n, v)
     return dZ.astype(logits.dtype), dq, None
 
@@ -144,13 +159,11 @@ def rows_kept(layer: str, labels: Array, where: Any, ignore_label: Any, rows: tu
     return other if keep is None else keep & other
 
 
-def reduced(layer: str, L: Float[Array, "*n"], keep: Array | None, reduction: str) -> Array:
-    """The mean over the rows that count, the sum, or all."""
+def checked_reduction(layer: str, reduction: Any) -> str:
+    """One of the three."""
     if reduction not in REDUCTIONS:
         raise ValueError(f'{layer}: reduction must be "mean", "sum" or "none", got {reduction!r}')
-    if reduction == "none":
-        return L
-    return jnp.sum(L) / (count(L, keep) if reduction == "mean" else 1)
+    return str(reduction)
 
 
 def count(rows: Any, keep: Array | None) -> Any:
@@ -166,6 +179,8 @@ def checked_options(layer: str, label_smoothing: Any, z_loss: Any, axis_name: An
         raise ValueError(f"{layer}: label_smoothing must be in [0, 1], got {label_smoothing}")
     if not 0 <= z_loss < math.inf:
         raise ValueError(f"{layer}: z_loss must be a number ≥ 0, got {z_loss}")
+    if isinstance(axis_name, (tuple, list)):
+        raise TypeError(f"{layer}: axis_name must be the name of one mesh axis, got {axis_name}")
     return Options(float(label_smoothing), float(z_loss), axis_name)
 
 

@@ -13,7 +13,13 @@ The maximum m is taken out of everything, lse = m + ℓ with ℓ = log Σ exp(Z 
 P = exp(Z − m − ℓ) is recomputed. dZ is computed in float32 or wider and rounded last: of a class with P ≈ 1 in half
 precision nothing would be left if P were rounded before q' is subtracted.
 
-Classes may be split over the devices of a mesh axis, in order: maximum and sums then go over the devices too.
+The classes may come in parts, one after the other or one a device of a mesh axis, in order. A part has the sums
+
+    m,    s = Σ exp(Z − m),    t = Σ q' (Z − m),    w = Σ q'
+
+and two parts merge to m' = max of both, s' = Σ s exp(m − m'), t' = Σ t + w (m − m'), w' = Σ w. Of the whole row
+
+    L = w log s − t + ζ (m + log s)²
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ from jaxtyping import Float
 from ..adjoint import layout_of, partitioned
 from ..adjoint.cotangent import type_of, varying
 from .normalization import kept
-from .softmax import nonzero, top_of
+from .softmax import nonzero
 
 
 class Options(NamedTuple):
@@ -39,44 +45,28 @@ class Options(NamedTuple):
     axis_name: Any                 # the mesh axis over whose devices the classes are split, or None
 
 
+class Classes(NamedTuple):
+    """Which classes the columns of Z are."""
+
+    first: Any                     # the number of column 0
+    of_all: int                    # V, of all columns everywhere
+
+
+class Sums(NamedTuple):
+    """Of a part of every row."""
+
+    top: Float[Array, "*n"]        # m, −∞ where all logits are
+    total: Float[Array, "*n"]      # s
+    target: Float[Array, "*n"]     # t
+    weight: Float[Array, "*n"]     # w
+
+
 class Statistics(NamedTuple):
-    """Of every row."""
+    """Of every row, as a whole."""
 
-    top: Float[Array, "*n"]        # m
-    log_sum: Float[Array, "*n"]    # ℓ
-
-
-def statistics(Z: Float[Array, "*n v"], options: Options) -> Statistics:
-    """m and ℓ. Where all logits are −∞, both are 0."""
-    top = _highest(top_of(Z, -1), options)                             # (n, v) -> (n, 1)
-    total = over_devices(jnp.sum(jnp.exp(Z - top), -1), options)       # (n, v) -> (n,)
-    return Statistics(top[..., 0], jnp.log(nonzero(total)))
-
-
-def losses(Z: Float[Array, "*n v"], labels: Array, at: Statistics, options: Options) -> Float[Array, "*n"]:
-    """L of every row; NaN where an integer label is out of range."""
-    total, target = _total_of(labels, Z.dtype, options), _at_target(Z, labels, at.top, options)
-    if options.smoothing:
-        mean = over_devices(jnp.sum(Z - at.top[..., None], -1), options) / classes(Z, options)
-        target = (1 - options.smoothing) * target + options.smoothing * mean
-    L = total * at.log_sum - target
-    if options.z_loss:
-        L = L + options.z_loss * jnp.square(at.top + at.log_sum)
-    return L * _valid(labels, Z, options)
-
-
-def slopes(Z: Float[Array, "*n v"], labels: Array, at: Statistics, options: Options) -> Float[Array, "*n v"]:
-    """∂L/∂Z = (Σ q' + 2 ζ lse) P − q'; NaN where an integer label is out of range."""
-    factor = _total_of(labels, Z.dtype, options) * _valid(labels, Z, options)
-    if options.z_loss:
-        factor = factor + 2 * options.z_loss * (at.top + at.log_sum)
-    P = jnp.exp((Z - at.top[..., None]) - at.log_sum[..., None])
-    return P * jnp.expand_dims(factor, -1) - _smoothed(labels, Z, options)
-
-
-def slopes_of_labels(Z: Float[Array, "*n v"], at: Statistics, options: Options) -> Float[Array, "*n v"]:
-    """∂L/∂q = (1 − ε) (lse − Z)."""
-    return (1 - options.smoothing) * (at.log_sum[..., None] - (_finite(Z) - at.top[..., None]))
+    top: Float[Array, "*n"]            # m, 0 where all logits are −∞
+    log_sum: Float[Array, "*n"]        # ℓ, 0 there too
+    weight: Float[Array, "*n"] | None  # Σ q'; None for class numbers, of which it is 1
 
 
 def is_index(labels: Any) -> bool:
@@ -84,14 +74,77 @@ def is_index(labels: Any) -> bool:
     return labels.dtype.kind in "iu"
 
 
-def classes(Z: Array, options: Options) -> int:
-    """V, on all devices."""
-    return Z.shape[-1] * (1 if options.axis_name is None else lax.axis_size(options.axis_name))
+def classes(v: int, options: Options, start: int = 0) -> Classes:
+    """The classes from `start` on of this device, which has v of them."""
+    if options.axis_name is None:
+        return Classes(start, v)
+    return Classes(v * lax.axis_index(options.axis_name) + start, v * lax.axis_size(options.axis_name))
 
 
-def over_devices(total: Array, options: Options) -> Array:
-    """The sum over the devices that share the classes."""
-    return total if options.axis_name is None else lax.psum(total, options.axis_name)
+def sums(Z: Float[Array, "*n v"], labels: Array, of: Classes, options: Options) -> Sums:
+    """Those of some columns; distributions are given for the same columns, class numbers as they are."""
+    top = lax.stop_gradient(jnp.max(Z, -1))                            # (n, v) -> (n,)
+    m, ε = _safe(top)[..., None], options.smoothing
+    total = jnp.sum(jnp.exp(Z - m), -1)                                # (n, v) -> (n,)
+    if is_index(labels):
+        target, weight = _of_index(Z - m, labels, of)
+    else:
+        q = labels.astype(Z.dtype)
+        target, weight = jnp.sum(q * (_finite(Z) - m), -1), jnp.sum(q, -1)
+    if ε:
+        target = (1 - ε) * target + ε / of.of_all * jnp.sum(Z - m, -1)
+        weight = (1 - ε) * weight + ε * Z.shape[-1] / of.of_all
+    return Sums(top, total, target, weight)
+
+
+def merged(a: Sums, b: Sums) -> Sums:
+    """Those of two parts of every row."""
+    top = jnp.maximum(a.top, b.top)
+    _, *of_a = _relative_to(top, a)
+    _, *of_b = _relative_to(top, b)
+    return Sums(top, *(x + y for x, y in zip(of_a, of_b, strict=True)))
+
+
+def over_devices(part: Sums, options: Options) -> Sums:
+    """Those of the parts of all devices."""
+    if options.axis_name is None:
+        return part
+    top = lax.pmax(part.top, options.axis_name)
+    _, *rest = _relative_to(top, part)
+    return Sums(top, *(lax.psum(x, options.axis_name) for x in rest))
+
+
+def finished(whole: Sums, labels: Array, count: int, options: Options) -> tuple[Float[Array, "*n"], Statistics]:
+    """L of every row, NaN where a class number is out of range, and the statistics to differentiate it."""
+    index = is_index(labels)
+    log_sum = jnp.log(nonzero(whole.total))
+    at = Statistics(_safe(whole.top), log_sum, None if index else whole.weight)
+    L = (log_sum if index else whole.weight * log_sum) - whole.target
+    if options.z_loss:
+        L = L + options.z_loss * jnp.square(at.top + log_sum)
+    return L * _valid(labels, count, L.dtype), at
+
+
+def slopes(
+    Z: Float[Array, "*n v"], labels: Array, at: Statistics, of: Classes, options: Options
+) -> Float[Array, "*n v"]:
+    """∂L/∂Z = (Σ q' + 2 ζ lse) P − q' at some columns; NaN where a class number is out of range."""
+    factor = _valid(labels, of.of_all, Z.dtype) if at.weight is None else at.weight
+    if options.z_loss:
+        factor = factor + 2 * options.z_loss * (at.top + at.log_sum)
+    P = jnp.exp((Z - at.top[..., None]) - at.log_sum[..., None])       # (n, v)
+    high, low = 1 - options.smoothing, options.smoothing / of.of_all
+    if is_index(labels):
+        hit = lax.broadcasted_iota(jnp.int32, Z.shape, Z.ndim - 1) == _own(labels, of)[..., None]
+        q = jnp.where(hit, high + low, low).astype(Z.dtype)            # (n, v)
+    else:
+        q = high * labels.astype(Z.dtype) + low                        # (n, v)
+    return P * factor[..., None] - q
+
+
+def slopes_of_labels(Z: Float[Array, "*n v"], at: Statistics, options: Options) -> Float[Array, "*n v"]:
+    """∂L/∂q = (1 − ε) (lse − Z)."""
+    return (1 - options.smoothing) * (at.log_sum[..., None] - (_finite(Z) - at.top[..., None]))
 
 
 def to_each_device(dL: Array, split: Any, options: Options) -> Array:
@@ -103,51 +156,37 @@ def to_each_device(dL: Array, split: Any, options: Options) -> Array:
     return dL if options.axis_name is None or known else lax.psum(dL, options.axis_name)
 
 
-def _highest(top: Array, options: Options) -> Array:
-    return top if options.axis_name is None else lax.pmax(top, options.axis_name)
+def _relative_to(top: Array, part: Sums) -> Sums:
+    """The sums of a part, with another maximum taken out."""
+    m = _safe(top)
+    target = part.target + part.weight * (_safe(part.top) - m)
+    return Sums(top, part.total * jnp.exp(part.top - m), target, part.weight)
 
 
-def _total_of(labels: Array, dtype: Any, options: Options) -> Any:
-    """Σ q' of every row: 1 for class numbers."""
-    if is_index(labels):
-        return np.ones((), dtype)
-    total = over_devices(jnp.sum(labels.astype(dtype), -1), options)
-    return (1 - options.smoothing) * total + options.smoothing
+def _safe(top: Array) -> Array:
+    return jnp.where(top == -jnp.inf, 0, top)
 
 
-def _at_target(Z: Array, labels: Array, top: Array, options: Options) -> Array:
-    """Σ q (Z − m)."""
-    if not is_index(labels):
-        products = labels.astype(Z.dtype) * (_finite(Z) - top[..., None])
-        return over_devices(jnp.sum(products, -1), options)            # (n, v) -> (n,)
-    own = _own(labels, Z, options)
+def _of_index(Z: Array, labels: Array, of: Classes) -> tuple[Array, Array]:
+    """Z_y and 1 where class y is among the columns, else 0 and 0."""
+    own = _own(labels, of)
     nearest = jnp.clip(own, 0, Z.shape[-1] - 1)
     pick = lambda Z, y: jnp.take_along_axis(Z, y[..., None], -1)[..., 0]
-    target = partitioned(pick, Z, nearest, axes=layout_of(Z)[:-1]) - top
-    return over_devices(kept(target, own == nearest), options)
+    target = partitioned(pick, Z, nearest, axes=layout_of(Z)[:-1])
+    return kept(target, own == nearest), (own == nearest).astype(Z.dtype)
 
 
-def _smoothed(labels: Array, Z: Array, options: Options) -> Array:
-    """q'."""
-    low = options.smoothing / classes(Z, options)
-    if is_index(labels):
-        hit = lax.broadcasted_iota(jnp.int32, Z.shape, Z.ndim - 1) == _own(labels, Z, options)[..., None]
-        return jnp.where(hit, 1 - options.smoothing + low, low).astype(Z.dtype)
-    return (1 - options.smoothing) * labels.astype(Z.dtype) + low
+def _own(labels: Array, of: Classes) -> Array:
+    """Class numbers, counted from the first column."""
+    return labels.astype(jnp.int32) - of.first
 
 
-def _own(labels: Array, Z: Array, options: Options) -> Array:
-    """Class numbers among those of this device."""
-    y = labels.astype(jnp.int32)
-    return y if options.axis_name is None else y - Z.shape[-1] * lax.axis_index(options.axis_name)
-
-
-def _valid(labels: Array, Z: Array, options: Options) -> Any:
+def _valid(labels: Array, count: int, dtype: Any) -> Any:
     """1, and NaN where a class number is out of range."""
     if not is_index(labels):
-        return np.ones((), Z.dtype)
+        return np.ones((), dtype)
     y = labels.astype(jnp.int32)
-    return jnp.where((y >= 0) & (y < classes(Z, options)), 1, jnp.nan).astype(Z.dtype)
+    return jnp.where((y >= 0) & (y < count), 1, jnp.nan).astype(dtype)
 
 
 def _finite(Z: Array) -> Array:

@@ -12,7 +12,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
-from adjax import cross_entropy
+from adjax import AffineParams, cross_entropy, linear_cross_entropy
+from adjax.layers.loss_linear import Operands, Options, Sizes, in_blocks
 from tests.cases import Case, Certified, Layout, normal
 
 
@@ -55,11 +56,30 @@ def case(name: str, *shape: int, soft: bool = False, **options: Any) -> Case:
     return Case(f"cross_entropy {name}", *functions, arguments(*shape, soft=soft))
 
 
+def linear(name: str, *shape: int, v: int, soft: bool = False, **options: Any) -> Case:
+    """Of W, b and x (and distributions), in blocks of few rows and columns."""
+    fixed = Options(options.get("label_smoothing", 0.0), options.get("z_loss", 0.0), None)
+    numbers = labels(2, *shape[:-1], v=v)
+
+    def ours(W: Array, b: Array, x: Array, y: Array = numbers) -> Array:
+        at = Operands(AffineParams(W, b), x, y, options.get("where"))
+        return in_blocks(at, fixed, options["reduction"], Sizes(3, 2))
+
+    def made(rng: np.random.Generator) -> tuple[Array, ...]:
+        of_row = [distribution(rng, *shape[:-1], v)] if soft else []
+        return normal(rng, shape[-1], v), normal(rng, v), normal(rng, *shape), *of_row
+
+    plain = lambda W, b, x, y=numbers: plain_cross_entropy(x @ W + b, y, **options)
+    return Case(f"linear_cross_entropy {name}", ours, plain, made)
+
+
 KEEP = jnp.array([True, False, True, True])
 EVERYTHING: dict[str, Any] = {"label_smoothing": 0.25, "z_loss": 0.125}
 CASES = [
     case("none", 4, 3, reduction="none", where=KEEP, **EVERYTHING),
     case("distributions", 2, 3, soft=True, **EVERYTHING),
+    linear("none", 4, 2, v=3, reduction="none", where=KEEP, **EVERYTHING),
+    linear("mean", 4, 2, v=3, reduction="mean"),
 ]
 
 
@@ -79,10 +99,43 @@ CERTIFIED = [
     certified("float16", jnp.float16, 4, 3, where=KEEP),
 ]
 
+
+
+def certified_linear(name: str, dtype: Any, *, bias: bool = True, soft: bool = False, **options: Any) -> Certified:
+    """Of W[2, 3], b and x[4, 2]."""
+    rng = np.random.default_rng(1)
+    made = normal(rng, 2, 3), normal(rng, 3), normal(rng, 4, 2), distribution(rng, 4, 3)
+    W, b, x, q = (t.astype(dtype) for t in made)
+    y = labels(2, 4, v=2)
+
+    def f(W: Array, x: Array, *more: Array) -> Array:
+        params = AffineParams(W, more[0] if bias else None)
+        return linear_cross_entropy(params, x, more[-1] if soft else y, **options)
+
+    args = W, x, *([b] if bias else []), *([q] if soft else [])
+    return Certified(f"linear_cross_entropy, {name}", f, args)
+
+
+CERTIFIED += [
+    certified_linear("mean", jnp.float32),
+    certified_linear("none, everything", jnp.float64, reduction="none", where=KEEP, **EVERYTHING),
+    certified_linear("sum of distributions", jnp.float32, bias=False, soft=True, reduction="sum"),
+    certified_linear("z-loss", jnp.float32, bias=False, z_loss=0.5),
+    certified_linear("bfloat16", jnp.bfloat16, bias=False, reduction="none"),
+    certified_linear("float16", jnp.float16, where=KEEP),
+]
+
 SHARDED = case("sharded", 8, 6, reduction="none", **EVERYTHING)
 SOFT = case("sharded distributions", 8, 6, soft=True, **EVERYTHING)
+SOFT_ROWS = case("sharded rows", 8, 3, soft=True, reduction="none")
+LINEAR = linear("sharded", 8, 2, v=3, soft=True, reduction="none", **EVERYTHING)
+LINEAR_MEAN = linear("sharded mean", 8, 2, v=4, reduction="mean", **EVERYTHING)
+DATA = P("data")
 LAYOUTS = [
-    Layout("cross_entropy data", SHARDED, (P("data"),), P("data"), ("auto", "explicit")),
-    Layout("cross_entropy data and model", SHARDED, (P("data", "model"),), P("data"), ("auto", "explicit")),
+    Layout("cross_entropy data", SHARDED, (DATA,), DATA, ("auto", "explicit")),
+    Layout("cross_entropy rows", SOFT_ROWS, (DATA, DATA), DATA, ("shard_map",)),
+    Layout("cross_entropy data and model", SHARDED, (P("data", "model"),), DATA, ("auto", "explicit")),
     Layout("cross_entropy distributions", SOFT, (P("data", "model"), P("data", "model")), P(), ("auto", "explicit")),
+    Layout("linear_cross_entropy data", LINEAR, (P(), P(), DATA, DATA), DATA),
+    Layout("linear_cross_entropy model", LINEAR_MEAN, (P(None, "model"), P("model"), DATA), P(), ("auto", "explicit")),
 ]
