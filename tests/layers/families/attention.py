@@ -60,8 +60,7 @@ MASK = np.random.default_rng(0).random((2, 1, 5, 4)) < 0.6
 MASK[:, :, 1] = False                                               # a query that sees nothing
 CASES = [
     case("causal", (2, 5, 2, 3), (2, 4, 1, 3), 2, causal=True),
-    case("bias, mask", (2, 5, 2, 3), (2, 4, 2, 3), 2, (2, 1, 4), mask=MASK),
-    case("window, softcap", (1, 5, 1, 2), (1, 6, 1, 2), 3, window=2, softcap=1.5, scale=1.0),
+    case("bias, mask, window, softcap", (2, 5, 2, 3), (2, 4, 2, 3), 2, (2, 1, 4), mask=MASK, window=3, softcap=1.5),
 ]
 
 
