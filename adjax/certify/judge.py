@@ -18,7 +18,7 @@ from .probes import Domain, Numbers, cotangents, widened
 from .stage import Pair, Result, Stage, distance, largest, rounded
 from .subject import Arrays, Leaf, Subject
 
-SHARP = 64.0        # how many noise floors the twin may be off: reorderings of sums stay far below
+SHARP = 128.0       # how many noise floors the twin may be off: reorderings of sums stay far below
 HALF = 16.0         # the same in half precision, whose noise floor is measured against the twin
 
 
