@@ -94,6 +94,11 @@ CERTIFIED = [
 ]
 
 WIDE = Case("conv sharded", conv, plain_conv, arguments((8, 5, 3), (3, 3, 4), 4), linear_in=(0,))
+DEEP = Case("conv of 4 channels", conv, plain_conv, arguments((8, 5, 4), (3, 4, 6), 6), linear_in=(0,))
+WIDE_BACK = Case(
+    "conv_transpose to 4 channels", partial(conv_transpose, size=(5,)), partial(plain_transpose, size=(5,)),
+    arguments((8, 5, 3), (3, 4, 3), 4), linear_in=(0,),
+)  # fmt: skip
 BACK = Case(
     "conv_transpose sharded", partial(conv_transpose, size=(5,)), partial(plain_transpose, size=(5,)),
     arguments((8, 5, 4), (3, 3, 4), 3), linear_in=(0,),
@@ -106,6 +111,10 @@ WHOLE, COLUMNS = ConvParams(P(), P()), ConvParams(P(None, None, "model"), P("mod
 LAYOUTS = [
     Layout("conv data", WIDE, (WHOLE, P("data")), P("data")),
     Layout("conv data and model", WIDE, (COLUMNS, P("data")), P("data", None, "model")),
+    Layout("conv rows", DEEP, (ConvParams(P(None, "model"), P()), P("data", None, "model")), P("data"),
+           ("auto", "explicit")),
     Layout("conv_transpose around, data", AROUND, (WHOLE, P("data")), P("data"), ("explicit", "shard_map")),
     Layout("conv_transpose data", BACK, (WHOLE, P("data")), P("data")),
-]
+    Layout("conv_transpose data and model", WIDE_BACK, (ConvParams(P(None, "model"), P("model")), P("data")),
+           P("data", None, "model")),
+]  # fmt: skip
