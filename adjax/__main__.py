@@ -15,6 +15,8 @@ from adjax.certify.errors import BadInput
 from adjax.examples.digits import options as digits_options
 from adjax.examples.extras import MissingExtra, require
 from adjax.examples.interrupt import INTERRUPTED
+from adjax.examples.readers import BadOption
+from adjax.examples.text import options as text_options
 
 FAILED, MISUSED = 1, 2
 BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -51,6 +53,9 @@ def parser() -> Parser:
     digits = examples.add_parser("digits", help="handwritten digits, from scikit-learn")
     digits_options.add_arguments(digits)
     digits.set_defaults(run=train_digits, parser=digits)
+    text = examples.add_parser("text", help="a language model of characters, from any text")
+    text_options.add_arguments(text)
+    text.set_defaults(run=train_text, parser=text)
     return root
 
 
@@ -88,6 +93,14 @@ def train_digits(options: argparse.Namespace) -> int:
     return program.main(digits_options.chosen(options))
 
 
+def train_text(options: argparse.Namespace) -> int:
+    """`adjax train text`."""
+    require("train", "optax", "rich")
+    from adjax.examples.text import program
+
+    return program.main(text_options.chosen(options))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; what goes wrong is one line on stderr."""
     options, unknown = parser().parse_known_args(arguments)
@@ -97,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         status: int = options.run(options)
-    except (BadInput, MissingExtra, digits_options.BadOption) as error:
+    except (BadInput, MissingExtra, BadOption) as error:
         status = complain(options, error, MISUSED)
     except KeyboardInterrupt:
         status = complain(options, "interrupted", INTERRUPTED)

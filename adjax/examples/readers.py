@@ -8,6 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 
+class BadOption(ValueError):
+    """An option does not fit the others or the data; the text names it."""
+
+
 def integer(least: int, most: int | None = None) -> Callable[[str], int]:
     """A reader of integers within bounds."""
     bounds = f"an integer of at least {least}" + ("" if most is None else f" and at most {most}")

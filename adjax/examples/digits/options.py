@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..readers import integer, png, positive
+from ..readers import BadOption, integer, png, positive
 
 OWN_DEFAULTS: dict[str, dict[str, float]] = {
     "mlp": {"width": 256, "learning_rate": 3e-3},
@@ -42,10 +42,6 @@ class Options(NamedTuple):
     learning_rate: float = 3e-3
     seed: int = 0
     plot: Path | None = None
-
-
-class BadOption(ValueError):
-    """An option does not fit the data; the text names it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

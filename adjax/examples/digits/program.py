@@ -12,10 +12,11 @@ from adjax.examples.digits import compare, report
 from adjax.examples.digits.data import Digits, load
 from adjax.examples.digits.model import logits
 from adjax.examples.digits.models import network
-from adjax.examples.digits.options import BadOption, Options
+from adjax.examples.digits.options import Options
 from adjax.examples.digits.train import Training, batches, train
 from adjax.examples.interrupt import INTERRUPTED, Interrupt
 from adjax.examples.progress import progress
+from adjax.examples.readers import BadOption
 from adjax.examples.side_by_side import comparison
 from adjax.examples.terminal import Terminal
 

@@ -1,0 +1,84 @@
+"""The options of `python -m adjax train text`: read here, so that nothing is imported before they are right."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ..readers import BadOption, integer, positive
+
+DTYPES = ("float32", "bfloat16")
+DESCRIPTION = """\
+Train a decoder of adjax.embed, rms_norm, affine, rotary, attention, swiglu and
+linear_cross_entropy on the characters of a text, by default of Python's own
+help topics; tell the loss on text held out, write some, then time the same
+training step with plain autodiff and compare the two gradients.
+"""
+EXIT_STATUS = """\
+exit status:
+  0    trained, and the report printed
+  1    the loss became infinite or NaN, or memory ran out
+  2    an option is wrong, or an extra is not installed
+  130  interrupted: Ctrl-C ends the training and reports the result so far
+"""
+
+
+class Options(NamedTuple):
+    """What a training run depends on."""
+
+    file: Path | None = None
+    steps: int = 240
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+    context: int = 256
+    batch: int = 16
+    dtype: str = "float32"
+    learning_rate: float = 4e-3
+    remat: bool = False
+    sample: int = 400
+    seed: int = 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options with their meanings, bounds and defaults."""
+    parser.description = DESCRIPTION
+    parser.epilog = EXIT_STATUS
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    default = Options()
+
+    def add(name: str, type: Callable[[str], object], metavar: str, help: str) -> None:
+        value = getattr(default, name.removeprefix("--").replace("-", "_"))
+        parser.add_argument(name, type=type, metavar=metavar, default=value, help=f"{help} (default {value:g})")
+
+    parser.add_argument("--file", type=Path, metavar="FILE", help="the text, in UTF-8 (default Python's help topics)")
+    add("--steps", integer(1), "N", "training steps")
+    add("--width", integer(2, 8192), "N", "features of a character")
+    add("--depth", integer(1, 100), "N", "blocks of attention and swiglu")
+    add("--heads", integer(1, 1024), "N", "heads of attention: twice as many, or more, divide the width")
+    add("--context", integer(1, 2**17), "N", "characters of an example")
+    add("--batch", integer(1), "N", "examples a step")
+    add("--learning-rate", positive, "RATE", "peak learning rate of AdamW, warmed up, then decayed by a cosine")
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default=default.dtype,
+        help=f"dtype of the layers; parameters, loss and optimizer stay in float32 (default {default.dtype})",
+    )
+    parser.add_argument("--remat", action="store_true", help="keep each block's input only, and run it again backwards")
+    add("--sample", integer(0, 10**5), "N", "characters to write at the end")
+    add("--seed", integer(0, 2**32 - 1), "N", "seed of the initial parameters, the batches and the sample")
+
+
+def chosen(given: argparse.Namespace) -> Options:
+    """What was given.
+
+    Raises:
+        BadOption: the width does not divide into heads of even width.
+    """
+    options = Options(**{name: getattr(given, name) for name in Options._fields})
+    if options.width % (2 * options.heads):
+        raise BadOption(f"--heads: a width of {options.width} has no {options.heads} heads of equal, even width")
+    return options

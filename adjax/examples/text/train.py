@@ -1,0 +1,130 @@
+"""The training loop: one compiled step that donates its state, and the held-out loss now and then."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+from jax import Array
+from jax.typing import ArrayLike
+
+from adjax.examples.finite import require_finite
+from adjax.examples.text.data import Text, batches, windows
+from adjax.examples.text.decoder import SPELLED, Layers, Params, init, loss
+from adjax.examples.text.options import Options
+
+WARM_UP = 0.1                           # of the steps
+WEIGHT_DECAY = 0.1
+CLIPPED_AT = 1.0                        # the norm of a gradient
+QUICK_WINDOWS = 64                      # of the held-out text, while training
+
+
+class State(NamedTuple):
+    """What a training step takes, donates and returns."""
+
+    params: Params
+    optimizer: optax.OptState
+
+
+Step = Callable[[State, ArrayLike], tuple[State, Array]]
+
+
+class Checkpoint(NamedTuple):
+    """Bits per character after so many steps: the mean of the steps since the last one, and held out."""
+
+    step: int
+    train: float
+    held_out: float
+
+
+class Training(NamedTuple):
+    """Where a training run ended, and the way there."""
+
+    params: Params
+    checkpoints: list[Checkpoint]
+
+
+def make_optimizer(options: Options) -> optax.GradientTransformation:
+    """AdamW with clipped gradients, its learning rate warmed up and then decayed to zero by a cosine."""
+    warm_up = max(1, round(WARM_UP * options.steps))
+    schedule = optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, warm_up, max(options.steps, warm_up + 1))
+    return optax.chain(optax.clip_by_global_norm(CLIPPED_AT), optax.adamw(schedule, weight_decay=WEIGHT_DECAY))
+
+
+def loss_and_gradient(params: Params, ids: ArrayLike, options: Options, layers: Layers) -> tuple[Array, Params]:
+    """The loss in nats, and its gradient."""
+    f = functools.partial(loss, layers=layers, heads=options.heads, dtype=options.dtype, remat=options.remat)
+    return jax.value_and_grad(f)(params, ids)
+
+
+@functools.cache
+def make_step(options: Options, layers: Layers) -> Step:
+    """The training step, compiled once; it donates the state, so the new one takes the old one's memory."""
+    optimizer = make_optimizer(options)
+
+    @functools.partial(jax.jit, donate_argnames="state")
+    def step(state: State, ids: ArrayLike) -> tuple[State, Array]:
+        value, gradient = loss_and_gradient(state.params, ids, options, layers)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+        return State(optax.apply_updates(state.params, updates), optimizer_state), value
+
+    return step
+
+
+def init_state(options: Options, vocabulary: int) -> State:
+    """The state before the first step, made by the seed."""
+    make = jax.jit(init, static_argnames=("options", "vocabulary"))
+    params = make(jax.random.key(options.seed), options=options, vocabulary=vocabulary)
+    return State(params, make_optimizer(options).init(params))
+
+
+def train(
+    options: Options,
+    text: Text,
+    report: Callable[[Checkpoint], None] = lambda checkpoint: None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Training:
+    """Train for `options.steps`, or until interrupted; `report` hears of about twenty checkpoints.
+
+    Raises:
+        NonFiniteLoss: the loss became infinite or NaN.
+    """
+    step, state = make_step(options, SPELLED), init_state(options, len(text.characters))
+    held_out = windows(options, text.held_out)
+    stream = itertools.islice(batches(options, text.train), options.steps)
+    checkpoints: list[Checkpoint] = []
+    done, every = 0, max(1, options.steps // 20)
+    while done < options.steps and not interrupted():
+        losses = []
+        for ids in itertools.islice(stream, every):
+            state, value = step(state, ids)
+            losses.append(value)
+            if interrupted():
+                break
+        values = [*map(float, losses)]
+        require_finite(done, values, options)
+        done += len(losses)
+        bits = evaluate(state.params, held_out[:: -(-len(held_out) // QUICK_WINDOWS)], options)
+        checkpoints.append(Checkpoint(done, float(np.mean(values)) / math.log(2), bits))
+        report(checkpoints[-1])
+    return Training(state.params, checkpoints)
+
+
+def evaluate(params: Params, held_out: np.ndarray, options: Options) -> float:
+    """Bits per character over windows of text, a batch at a time."""
+    nats = 0.0
+    for first in range(0, len(held_out), options.batch):
+        part = held_out[first : first + options.batch]
+        nats += float(_loss(params, part, options)) * len(part)
+    return nats / len(held_out) / math.log(2)
+
+
+@functools.partial(jax.jit, static_argnames="options")
+def _loss(params: Params, ids: Array, options: Options) -> Array:
+    return loss(params, ids, SPELLED, heads=options.heads, dtype=options.dtype)
