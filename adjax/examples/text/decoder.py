@@ -109,7 +109,7 @@ def init(key: Array, options: Options, vocabulary: int) -> Params:
 
 SPELLED = Layers(
     embed=adjax.embed,
-    rms_norm=adjax.rms_norm,
+    rms_norm=lambda scale, x: adjax.rms_norm((scale, None), x),
     affine=adjax.affine,
     rotary=adjax.rotary,
     attention=lambda q, k, v: adjax.attention(q, k, v, causal=True),
