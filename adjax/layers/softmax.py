@@ -10,12 +10,14 @@ m is any number, it cancels: it has no derivative. A change δX moves P by δP =
     ⟨δP, dP⟩ = ⟨δX, P (dP − Σ P dP)⟩            so  dX = P (dP − Σ_v P dP)
     ⟨δX − 1 Pᵀ δX, dY⟩ = ⟨δX, dY − P Σ dY⟩      so  dX = dY − P Σ_v dY            (Y = log P)
 
-Both need the result alone. Rounded to half precision, P adds up to Σ P ≠ 1, and the rule would no longer see that a
-constant added to X changes nothing; P/Σ P is the softmax of slightly different X, so what is computed is exact there:
+The first needs the result alone. Rounded to half precision, P adds up to Σ P ≠ 1, and the rule would no longer see that
+a constant added to X changes nothing; P/Σ P is the softmax of slightly different X, so what is computed is exact there:
 
-    dX = P (dP − Σ P dP / Σ P),    dX = dY − P Σ dY / Σ P
+    dX = P (dP − Σ P dP / Σ P)
 
-Residuals: the result, and the mask where given.
+For the second log P is rounded too much: an error of one rounding in it is |log P| roundings of P.
+
+Residuals: of softmax the result, of log_softmax X, m and log s; and the mask where given.
 """
 
 from __future__ import annotations
@@ -38,8 +40,17 @@ Axes = tuple[int, ...]
 class SoftmaxResiduals(NamedTuple):
     """What the backward pass keeps."""
 
-    Y: Float[Array, "*n v"]        # the result: P, or log P
+    Y: Float[Array, "*n v"]        # the result
     where: Array | None            # of the rank of Y
+
+
+class LogSoftmaxResiduals(NamedTuple):
+    """What the backward pass keeps; from the rounded Y, P of small probability would be wrong by |log P| roundings."""
+
+    x: Float[Array, "*n v"]        # P is recomputed from it
+    where: Array | None            # of the rank of x
+    top: Float[Array, "*n 1"]      # m, 0 where all is −∞
+    log_sum: Float[Array, "*n 1"]  # log s
 
 
 def softmax(x: Array, *, axis: Any = -1, where: Array | None = None) -> Array:
@@ -82,7 +93,7 @@ def log_softmax(x: Array, *, axis: Any = -1, where: Array | None = None) -> Arra
     Raises:
         TypeError, ValueError: as `softmax`.
 
-    Residuals: Y, and the mask where given.
+    Residuals: x, two statistics a row, and the mask where given.
 
     >>> x = jnp.array([0.0, 1000.0])
     >>> log_softmax(x).tolist(), jnp.log(softmax(x)).tolist()
@@ -121,21 +132,20 @@ def _log_softmax(x: Array, where: Array | None, axis: Axes) -> Array:
     return _log_softmax_fwd(x, where, axis)[0]
 
 
-def _log_softmax_fwd(x: Float[Array, "*n v"], where: Array | None, axis: Axes) -> tuple[Array, SoftmaxResiduals]:
+def _log_softmax_fwd(x: Float[Array, "*n v"], where: Array | None, axis: Axes) -> tuple[Array, LogSoftmaxResiduals]:
     X = masked(x.astype(wide(x.dtype)), where)
-    X = X - top_of(X, axis)                                         # (n, v)
-    log_s = jnp.log(nonzero(_total(jnp.exp(X), axis)))              # (n, v) -> (n, 1)
-    Y = masked(X - log_s, where).astype(x.dtype)                    # (n, v)
-    return Y, SoftmaxResiduals(Y, where)
+    m = top_of(X, axis)                                             # (n, v) -> (n, 1)
+    log_s = jnp.log(nonzero(_total(jnp.exp(X - m), axis)))          # (n, v) -> (n, 1)
+    Y = masked((X - m) - log_s, where).astype(x.dtype)              # (n, v)
+    return Y, LogSoftmaxResiduals(x, where, m, log_s)
 
 
-def _log_softmax_bwd(axis: Axes, residuals: SoftmaxResiduals, dY: Float[Array, "*n v"]) -> tuple[Array, None]:
-    Y, where = residuals
-    P = jnp.exp(Y.astype(wide(Y.dtype)))
+def _log_softmax_bwd(axis: Axes, residuals: LogSoftmaxResiduals, dY: Float[Array, "*n v"]) -> tuple[Array, None]:
+    x, where, m, log_s = residuals
+    P = jnp.exp((masked(x.astype(m.dtype), where) - m) - log_s)     # (n, v)
     dY = kept(dY.astype(P.dtype), where)
-    mean = _total(dY, axis) / nonzero(_total(P, axis))              # (n, v) -> (n, 1)
-    dX = kept(dY - P * mean, where)                                 # (n, v)
-    return dX.astype(Y.dtype), None
+    dX = kept(dY - P * _total(dY, axis), where)                     # (n, v)
+    return dX.astype(x.dtype), None
 
 
 _log_softmax.defvjp(_log_softmax_fwd, _log_softmax_bwd)

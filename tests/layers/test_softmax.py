@@ -18,11 +18,12 @@ def shapes_kept(f, *args):
     return [r.shape for r in jax.tree.leaves(jax.vjp(f, *args)[1]) if np.shape(r)]
 
 
-@EACH
-def test_residuals_are_the_result_and_the_mask(layer, of_nothing, rng):
+@pytest.mark.parametrize(("layer", "rows"), [(softmax, []), (log_softmax, [(3, 1), (3, 1)])])
+def test_residuals(layer, rows, rng):
+    """Of softmax the result; of log_softmax x and two statistics a row; and the mask."""
     x, mask = normal(rng, 3, 5), jnp.arange(5) < 3
-    assert shapes_kept(layer, x) == [(3, 5)]
-    assert sorted(shapes_kept(partial(layer, where=mask), x)) == [(1, 5), (3, 5)]
+    assert sorted(shapes_kept(layer, x)) == sorted([(3, 5), *rows])
+    assert sorted(shapes_kept(partial(layer, where=mask), x)) == sorted([(1, 5), (3, 5), *rows])
 
 
 @EACH

@@ -49,17 +49,11 @@ def certified(name: str, layer: Any, dtype: Any, *shape: int, everywhere: bool =
 
 CERTIFIED = [
     certified("rows", softmax, jnp.float32, 3, 5, everywhere=True),
-    certified("along the first axis", softmax, jnp.float64, 4, 3, axis=0),
-    certified("along two axes", softmax, jnp.float32, 2, 3, 4, axis=(0, 2)),
-    certified("masked", softmax, jnp.float32, 3, 4, where=MASK),
-    certified("bfloat16", softmax, jnp.bfloat16, 3, 5),
-    certified("float16", softmax, jnp.float16, 2, 3, 4, axis=1),
-    certified("rows", log_softmax, jnp.float32, 3, 5, everywhere=True),
-    certified("along the first axis", log_softmax, jnp.float64, 4, 3, axis=0),
-    certified("along two axes", log_softmax, jnp.float32, 2, 3, 4, axis=(0, 2)),
-    certified("along the middle axis", log_softmax, jnp.float32, 2, 3, 4, axis=1),
-    certified("bfloat16", log_softmax, jnp.bfloat16, 3, 5),
-    certified("float16", log_softmax, jnp.float16, 2, 3, 4, axis=1),
+    certified("masked", softmax, jnp.float64, 3, 4, where=MASK),
+    certified("float16", softmax, jnp.float16, 2, 3, axis=0),
+    certified("rows", log_softmax, jnp.float32, 3, 5),
+    certified("along two axes", log_softmax, jnp.float64, 2, 3, 4, axis=(0, 2)),
+    certified("bfloat16", log_softmax, jnp.bfloat16, 2, 3, 4, axis=1),
 ]
 
 ROWS = case("sharded", softmax, plain_softmax, 8, 6)
