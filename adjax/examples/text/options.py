@@ -29,7 +29,7 @@ class Options(NamedTuple):
     """What a training run depends on."""
 
     file: Path | None = None
-    steps: int = 240
+    steps: int = 160
     width: int = 128
     depth: int = 4
     heads: int = 4
