@@ -3,8 +3,10 @@
     affine, AffineParams                          Y = X W + b, with dW = Xᵀ dY, dX = dY Wᵀ, db = Σ dY
     einsum                                        any spec of jnp.einsum; the adjoint swaps two terms of the spec
     conv, conv_transpose, ConvParams              Y = Σ_k S_k X W_k + b over 1 to 3 spatial axes, and its adjoint
-    batch_norm, group_norm                        Y = scale (X − μ)/σ + bias; NormParams, BatchState
+    batch_norm, group_norm, layer_norm, rms_norm  Y = scale (X − μ)/σ + bias; NormParams, BatchState
     max_pool, avg_pool, global_avg_pool           over windows of 1 to 3 spatial axes, and over all of them
+    embed, rotary, dropout                        Y = P E, Y = R(θ) X, Y = M X
+    relu, gelu, silu, swiglu, geglu               activations that keep their inputs alone
     any_mode, AnyMode                             lifts a jax.custom_vjp to every differentiation mode
     linear_call                                   a linear map with a spelled adjoint
     adjoint, transpose                            of a linear function

@@ -95,6 +95,8 @@ _embed.defvjp(_embed_fwd, _embed_bwd)
 
 def _rows(table: Array, ids: Array) -> Array:
     """P E."""
+    if not len(table):
+        return jnp.zeros((*ids.shape, table.shape[1]), table.dtype)
     return table.at[_within(ids, len(table))].get(mode="fill", fill_value=0)
 
 
