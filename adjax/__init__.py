@@ -3,10 +3,13 @@
     affine, AffineParams                          Y = X W + b, with dW = Xᵀ dY, dX = dY Wᵀ, db = Σ dY
     einsum                                        any spec of jnp.einsum; the adjoint swaps two terms of the spec
     conv, conv_transpose, ConvParams              Y = Σ_k S_k X W_k + b over 1 to 3 spatial axes, and its adjoint
-    batch_norm, group_norm                        Y = scale (X − μ)/σ + bias; NormParams, BatchState
+    batch_norm, group_norm, layer_norm, rms_norm  Y = scale (X − μ)/σ + bias; NormParams, BatchState
     max_pool, avg_pool, global_avg_pool           over windows of 1 to 3 spatial axes, and over all of them
+    attention                                     O = softmax(Q Kᵀ) V in linear memory; masks, bias, windows, groups
     softmax, log_softmax                          P = exp(X)/Σ exp(X), with dX = P (dP − Σ P dP); masks
     cross_entropy, linear_cross_entropy           −Σ q log P; the second never holds the logits
+    embed, rotary, dropout                        Y = P E, Y = R(θ) X, Y = M X
+    relu, gelu, silu, swiglu, geglu               activations that keep their inputs alone
     any_mode, AnyMode                             lifts a jax.custom_vjp to every differentiation mode
     linear_call                                   a linear map with a spelled adjoint
     adjoint, transpose                            of a linear function

@@ -162,20 +162,24 @@ _gelu.defvjp(_gelu_fwd, _gelu_bwd)
 # f and f′ of one entry, in float32 or wider
 
 def silu_of(x: Array) -> Array:
+    """x σ(x)."""
     return x * lax.logistic(x)
 
 
 def silu_slope(x: Array) -> Array:
+    """Its derivative."""
     x = _saturated(x)
     s = lax.logistic(x)
     return s + x * s * lax.logistic(-x)
 
 
 def gelu_of(x: Array) -> Array:
+    """x Φ(x)."""
     return x * _normal_distribution(x)
 
 
 def gelu_slope(x: Array) -> Array:
+    """Its derivative."""
     x = _saturated(x)
     density = lax.exp(-x * x / 2) / math.sqrt(2 * math.pi)
     return _normal_distribution(x) + x * density
@@ -187,10 +191,12 @@ def _normal_distribution(x: Array) -> Array:
 
 
 def tanh_gelu_of(x: Array) -> Array:
+    """The same with Φ approximated by a tanh."""
     return x * lax.logistic(2 * _tanh_argument(x))
 
 
 def tanh_gelu_slope(x: Array) -> Array:
+    """Its derivative."""
     x = _saturated(x)
     u = _tanh_argument(x)
     du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)

@@ -68,7 +68,7 @@ def test_every_device_has_a_part_of_the_vocabulary(check_vma, rng):
     mesh = jax.make_mesh((8,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
 
     def part(table):
-        return jax.lax.psum(embed(table, ids - 2 * jax.lax.axis_index("model")), "model")
+        return jax.lax.psum(embed(table, ids - 2 * jax.lax.axis_index("model").astype(ids.dtype)), "model")
 
     whole = jax.shard_map(part, mesh=mesh, in_specs=P("model"), out_specs=P(), check_vma=check_vma)
     at = lambda f: (f(table), jax.grad(lambda t: jnp.sum(jnp.sin(f(t))))(table))
