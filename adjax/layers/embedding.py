@@ -102,6 +102,8 @@ def _rows(table: Array, ids: Array) -> Array:
 
 def _sums(shape: tuple[int, ...], ids: Array, dY: Array) -> Array:
     """Pᵀ dY."""
+    if not shape[0]:
+        return jnp.zeros(shape, dY.dtype)
     dY_ = dY.astype(wide(dY.dtype))
     return jnp.zeros(shape, dY_.dtype).at[_within(ids, shape[0])].add(dY_, mode="drop")
 

@@ -41,6 +41,14 @@ def test_against_jax_nn(name, rng):
     assert_close(pulled(f, (x,)), pulled(other, (x,)), 1e-12)
 
 
+@pytest.mark.parametrize("name", TWO)
+def test_gated_against_jax_nn(name, rng):
+    exact = lambda x: jax.nn.gelu(x, approximate=False)
+    other = {"swiglu": jax.nn.silu, "geglu": exact, "tanh geglu": jax.nn.gelu}[name]
+    args = 3 * normal(rng, 3, 5), normal(rng, 3, 5)
+    assert_close(pulled(TWO[name], args), pulled(lambda gate, up: other(gate) * up, args), 1e-12)
+
+
 def test_relu_at_zero_and_nan():
     x = jnp.array([0.0, -0.0, jnp.nan, 1e-45, -1e-45, jnp.inf, -jnp.inf], jnp.float32)
     for f in (relu, jax.nn.relu):

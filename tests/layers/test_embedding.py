@@ -89,7 +89,9 @@ def test_residuals():
     assert [(r.shape, r.dtype) for r in kept] == [(IDS.shape, IDS.dtype)]
 
 
-@pytest.mark.parametrize(("V", "d", "n"), [(0, 3, (2,)), (4, 0, (2,)), (4, 3, (0,)), (1, 1, ()), (4, 3, (2, 0, 2))])
+@pytest.mark.parametrize(("V", "d", "n"), [(0, 3, (2,)), (0, 3, ()), (4, 0, (2,)), (1, 1, ()), (4, 3, (2, 0, 2))])
 def test_sizes(V, d, n):
-    y, back = jax.vjp(lambda t: embed(t, jnp.zeros(n, jnp.int32)), jnp.ones((V, d), jnp.float32))
+    f, table = lambda t: embed(t, jnp.zeros(n, jnp.int32)), jnp.ones((V, d), jnp.float32)
+    y, back = jax.vjp(f, table)
+    assert bool((jax.jvp(f, (table,), (table,))[1] == y).all())
     assert y.shape == (*n, d) and back(y)[0].shape == (V, d) and bool((y == float(V > 0)).all())
