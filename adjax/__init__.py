@@ -9,7 +9,7 @@
     softmax, log_softmax                          P = exp(X)/Σ exp(X), with dX = P (dP − Σ P dP); masks
     cross_entropy, linear_cross_entropy           −Σ q log P; the second never holds the logits
     embed, rotary, dropout                        Y = P E, Y = R(θ) X, Y = M X
-    relu, gelu, silu, swiglu, geglu               activations that keep their inputs alone
+    relu, gelu, silu, swiglu, geglu               activations that keep their inputs, relu a boolean
     any_mode, AnyMode                             lifts a jax.custom_vjp to every differentiation mode
     linear_call                                   a linear map with a spelled adjoint
     adjoint, transpose                            of a linear function

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ def temporaries(options: Options, params: Params, ids: np.ndarray) -> dict[str, 
     state = jax.eval_shape(lambda p: _fresh_state(options, p), params)
 
     def of(name: str) -> int:
-        step: jax.stages.Wrapped = make_step(options, LAYERS[name])  # type: ignore[assignment]
+        step: Any = make_step(options, LAYERS[name])
         analysis = step.lower(state, ids).compile().memory_analysis()
         return 0 if analysis is None else int(analysis.temp_size_in_bytes)
 
