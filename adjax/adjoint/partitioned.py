@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec, auto_axes
 
@@ -50,11 +51,23 @@ def partitioned(
     >>> partitioned(lambda x: x[::2], jnp.arange(4.0), axes=(None,)).tolist()
     [0.0, 2.0]
     """
-    mesh = next((t.sharding.mesh for t in map(type_of, operands) if is_explicit(t)), None)
+    spec = PartitionSpec(*_once(layout_of(like) if axes is None else axes))
+    result: Array = partitioned_trees(f, operands, spec)
+    return result
+
+
+def partitioned_trees(f: Callable[..., Any], operands: tuple[Any, ...], specs: Any) -> Any:
+    """The same of trees of arrays; `specs` is a tree like the results, of `PartitionSpec`s, None where a result is.
+
+    >>> partitioned_trees(lambda xs: (xs[0] + xs[1], None), ((1, 2),), (PartitionSpec(), None))
+    (3, None)
+    """
+    mesh = next((t.sharding.mesh for t in map(type_of, jax.tree.leaves(operands)) if is_explicit(t)), None)
     if mesh is None:
         return f(*operands)
-    spec = PartitionSpec(*_once(layout_of(like) if axes is None else axes))
-    return auto_axes(f, out_sharding=NamedSharding(mesh, spec))(*operands)
+    is_spec = lambda x: isinstance(x, PartitionSpec)
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=is_spec)
+    return auto_axes(f, out_sharding=shardings)(*operands)
 
 
 def _once(axes: Sequence[Any]) -> Names:

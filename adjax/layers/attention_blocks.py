@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import NamedSharding, PartitionSpec, auto_axes
+from jax.sharding import PartitionSpec
 
 from ..adjoint import contract, layout_of
-from ..adjoint.cotangent import is_explicit, type_of
 from .attention_operands import Operands, Sight
 from .normalization import working_dtype
 
@@ -178,17 +177,6 @@ def in_line(x: Array, band: Band) -> Array:
 def joined(parts: list[Any]) -> Any:
     """The bands one after the other."""
     return jax.tree.map(lambda *xs: jnp.concatenate(xs, 3) if len(xs) > 1 else xs[0], *parts)
-
-
-def anywhere(f: Callable[..., Any], operands: Any, layouts: Any) -> Any:
-    """`f(*operands)`; on a mesh with explicit axes as on an automatic one, with these layouts of the results."""
-    mesh = next((t.sharding.mesh for t in map(type_of, jax.tree.leaves(operands)) if is_explicit(t)), None)
-    if mesh is None:
-        return f(*operands)
-    is_layout = lambda x: isinstance(x, PartitionSpec)
-    return auto_axes(f, out_sharding=jax.tree.map(lambda x: NamedSharding(mesh, x), layouts, is_leaf=is_layout))(
-        *operands
-    )
 
 
 def layout(x: Any) -> PartitionSpec | None:

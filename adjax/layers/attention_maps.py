@@ -10,13 +10,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import PartitionSpec
 
-from ..adjoint import contract, layout_of
+from ..adjoint import contract, layout_of, partitioned_trees
 from ..adjoint.cotangent import type_of, varying
 from .attention_blocks import (
     Band,
     Place,
     Wide,
-    anywhere,
     bands,
     by_heads,
     by_queries,
@@ -59,7 +58,7 @@ def forward(at: Operands, sight: Sight) -> tuple[Array, Array]:
         return by_heads(O).astype(at.v.dtype), lse.reshape(b, g * r, t)
 
     b, t, h, d = layout_of(at.q)
-    return anywhere(run, (at,), (PartitionSpec(b, t, h, d), PartitionSpec(b, h, t)))
+    return partitioned_trees(run, (at,), (PartitionSpec(b, t, h, d), PartitionSpec(b, h, t)))
 
 
 # Backward
@@ -103,7 +102,7 @@ def cotangents(at: Operands, sight: Sight, o: Array, lse: Array, dO: Array) -> O
         dbias = None if sums.dbias is None else sums.dbias.reshape(at.bias.shape)
         return by_heads(joined(parts)), dk, dv, dbias
 
-    dq, dk, dv, dbias = anywhere(run, (at, o, lse, dO), tuple(map(layout, at[:4])))
+    dq, dk, dv, dbias = partitioned_trees(run, (at, o, lse, dO), tuple(map(layout, at[:4])))
     return Operands(dq, dk, dv, dbias, None)
 
 
@@ -177,4 +176,4 @@ def tangent(at: Operands, sight: Sight, o: Array, lse: Array, tangents: Operands
         δO = joined([mapped(block, band) for band in bands(w.q.shape[3], w.k.shape[2], sight)])
         return by_heads(δO).astype(at.v.dtype)
 
-    return anywhere(run, (at, o, lse, tangents._replace(mask=None)), layout(o))
+    return partitioned_trees(run, (at, o, lse, tangents._replace(mask=None)), layout(o))

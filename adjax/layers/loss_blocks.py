@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import NamedSharding, PartitionSpec, auto_axes
+from jax.sharding import PartitionSpec
 from jaxtyping import Float
 
-from ..adjoint import contract, layout_of
-from ..adjoint.cotangent import is_explicit, type_of, varying
+from ..adjoint import contract, layout_of, partitioned_trees
+from ..adjoint.cotangent import type_of, varying
 from .affine import AffineParams
 from .loss_rows import (
     Options,
@@ -71,7 +71,7 @@ def forward(at: Operands, options: Options, sizes: Sizes) -> tuple[Float[Array, 
 
     rows: Any = PartitionSpec(*layout_of(at.x)[:-1])
     weight = None if is_index(at.labels) else rows
-    return _left_to_the_partitioner(run, (at,), (rows, Statistics(rows, rows, weight)))
+    return partitioned_trees(run, (at,), (rows, Statistics(rows, rows, weight)))
 
 
 def pulled_back(
@@ -88,7 +88,7 @@ def pulled_back(
         totals, each = _over_blocks(step, init, (at.x, at.labels, at.keep, statistics, dL), sizes.rows)
         return Gradients(*totals, *each)
 
-    return _left_to_the_partitioner(run, (at, statistics, dL), _layouts(at, wanted))
+    return partitioned_trees(run, (at, statistics, dL), _layouts(at, wanted))
 
 
 def forward_and_back(
@@ -107,7 +107,7 @@ def forward_and_back(
         return L, Gradients(*totals, *each)
 
     layouts = PartitionSpec(*layout_of(at.x)[:-1]), _layouts(at, wanted)
-    return _left_to_the_partitioner(run, (at, weight), layouts)
+    return partitioned_trees(run, (at, weight), layouts)
 
 
 def block_dtype(at: Operands) -> Any:
@@ -234,12 +234,3 @@ def _layouts(at: Operands, wanted: Wanted) -> Gradients:
     pairs = zip((*at.params, at.x, at.labels), wanted, strict=True)
     layouts: list[Any] = [PartitionSpec(*layout_of(t)) if w else None for t, w in pairs]
     return Gradients(*layouts)
-
-
-def _left_to_the_partitioner(f: Callable[..., Any], operands: Any, layouts: Any) -> Any:
-    """`f(*operands)`; on a mesh with explicit axes as on an automatic one, with these layouts of the results."""
-    mesh = next((t.sharding.mesh for t in map(type_of, jax.tree.leaves(operands)) if is_explicit(t)), None)
-    if mesh is None:
-        return f(*operands)
-    shardings = jax.tree.map(lambda t: NamedSharding(mesh, t), layouts)
-    return auto_axes(f, out_sharding=shardings)(*operands)
