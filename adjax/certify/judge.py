@@ -20,6 +20,7 @@ from .subject import Arrays, Leaf, Subject
 
 SHARP = 128.0       # how many noise floors the twin may be off: reorderings of sums stay far below
 HALF = 16.0         # the same in half precision, whose noise floor is measured against the twin
+FLOAT32 = float(np.finfo(np.float32).eps)
 
 
 @dataclass
@@ -163,7 +164,7 @@ class Prover:
         """Against the twin, whose distance from the reference in the user's dtype is the noise floor here."""
         pair, eps = self.user.both(*operands), self.user.resolution
         half = eps > 1e-4
-        coarser = eps / self.sharp.resolution / 4.0
+        coarser = (FLOAT32 if half else eps) / self.sharp.resolution / 4.0
         known, here = [], []
         for plain, wide, move, floor in zip(
             (*pair.plain.y, *pair.plain.g), (*truth.y, *truth.g), (*moves.y, *moves.g), (*floors.y, *floors.g),
@@ -173,8 +174,9 @@ class Prover:
             another = not half and largest(measured) > 0.3 * largest(wide)             # other random bits in float64
             known.append(plain if another else np.where(np.isfinite(plain), wide, np.nan))
             entries = np.maximum(0.0 if another else measured, eps * np.abs(wide))
-            leaf = max(largest(entries), coarser * largest(move), coarser * float(floor))
-            here.append(_rowwise(entries, largest(entries)) if half else np.asarray(leaf))
+            beside = coarser * max(largest(move), float(floor))                     # a float32 sum's, in half precision
+            leaf = max(largest(entries), beside)
+            here.append(_rowwise(np.maximum(entries, beside), leaf) if half else np.asarray(leaf))
         k = len(truth.y)
         dtype = ", ".join(dict.fromkeys(str(leaf.dtype) for leaf in self.subject.active))
         expected = Result(tuple(known[:k]), truth.others, tuple(known[k:]))

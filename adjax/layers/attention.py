@@ -3,24 +3,26 @@
 Axes: b examples, t queries, s keys, g heads of keys and values, r heads of queries for each of them (h = g r), d and e
 features. For one head
 
-    S = scale Q Kᵀ,    S' = c tanh(S/c) + bias,    lse = log Σ_s exp S',    A = exp(S' − lse),    O = A V
+    S = scale Q Kᵀ,    S' = c tanh(S/c) + bias,    A = exp(S' − max_s S') / Σ_s exp(S' − max_s S'),    O = A V
 
 where softcap c and bias are options and S' is −∞ at keys that a query may not see. With dO the cotangent of O
 
     ⟨A δV, dO⟩                                          so  dV = Aᵀ dO
     ⟨δA V, dO⟩ = ⟨δA, dO Vᵀ⟩                            so  dA = dO Vᵀ
-    δA = A (δS' − Σ_s A δS'),  a symmetric map of δS'   so  dS' = A (dA − Σ_s A dA) = A (dA − Δ),  Δ = Σ_e dO O
+    δA = A (δS' − Σ_s A δS'),  a symmetric map of δS'   so  dS' = A (dA − Σ_s A dA)
     δS' = (1 − tanh²(S/c)) δS + δbias                   so  dbias = dS',  dS = (1 − tanh²(S/c)) dS'
     δS = scale (δQ Kᵀ + Q δKᵀ)                          so  dQ = scale dS K,  dK = scale dSᵀ Q
 
-and summed over the r heads that share a key. The derivative itself is, without ever holding A,
+and summed over the r heads that share a key. The derivative itself is
 
-    δO = A δV + (A δS') V − (Σ_s A δS') O
+    δO = A δV + δA V
 
 A, S and dS are t × s: they exist for a block of queries at a time (`attention_maps`), forward, backward and in
 forward mode. So memory grows as t + s. Blocks skip the keys that none of their queries may see.
 
-Residuals: Q, K, V, O, lse, and mask and bias as they are given.
+Residuals: Q, K, V, max_s S' and Σ_s exp(S' − max_s S') of every row, and mask and bias as they are given. Two numbers a
+row and not their lse, and no O for Σ_s A dA = Σ_e dO O: where A is saturated, and where O is rounded to half precision,
+those lose the digits that dA − Σ_s A dA is made of.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from jax import Array
 from jaxtyping import Float
 
 from ..adjoint import any_mode
-from .attention_maps import cotangents, forward, tangent
+from .attention_maps import Rows, cotangents, forward, tangent
 from .attention_operands import Operands, Sight, checked
 
 
@@ -41,8 +43,7 @@ class AttentionResiduals(NamedTuple):
     """What the backward pass keeps."""
 
     at: Operands                    # A is recomputed from them
-    o: Float[Array, "b t h e"]      # for Δ
-    lse: Float[Array, "b h t"]
+    rows: Rows
 
 
 def attention(
@@ -79,7 +80,7 @@ def attention(
         TypeError: q, k, v or bias is not real floating, mask is not boolean.
         ValueError: shapes do not fit, or an option is out of its range.
 
-    Residuals: q, k, v, mask and bias as given, O, and a float32 number for every query and head.
+    Residuals: q, k, v, mask and bias as given, and two float32 numbers for every query and head.
     The recomputation is that of FlashAttention (Dao et al., 2022), a block of queries at a time.
 
     >>> import jax.numpy as jnp
@@ -101,22 +102,20 @@ def _attention(at: Operands, sight: Sight) -> Array:
 
 
 def _attention_fwd(at: Operands, sight: Sight) -> tuple[Float[Array, "b t h e"], AttentionResiduals]:
-    o, lse = forward(at, sight)
-    return o, AttentionResiduals(at, o, lse)
+    o, rows = forward(at, sight)
+    return o, AttentionResiduals(at, rows)
 
 
 def _attention_bwd(
     sight: Sight, residuals: AttentionResiduals, dO: Float[Array, "b t h e"]
 ) -> tuple[Operands]:
-    """dV = Aᵀ dO, dS' = A (dO Vᵀ − Δ), dbias = dS', dQ = scale dS K, dK = scale dSᵀ Q, block by block."""
-    at, o, lse = residuals
-    return (cotangents(at, sight, o, lse, dO),)
+    """dV = Aᵀ dO, dS' = A (dA − Σ_s A dA), dbias = dS', dQ = scale dS K, dK = scale dSᵀ Q, block by block."""
+    return (cotangents(residuals.at, sight, residuals.rows, dO),)
 
 
 def _attention_tangent(sight: Sight, residuals: AttentionResiduals, tangents: tuple[Operands]) -> Array:
-    """δO = A δV + (A δS') V − (Σ_s A δS') O, block by block."""
-    at, o, lse = residuals
-    return tangent(at, sight, o, lse, tangents[0])
+    """δO = A δV + δA V, block by block."""
+    return tangent(residuals.at, sight, residuals.rows, tangents[0])
 
 
 _attention.defvjp(_attention_fwd, _attention_bwd)

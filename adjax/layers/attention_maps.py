@@ -19,7 +19,6 @@ from .attention_blocks import (
     bands,
     by_heads,
     by_queries,
-    dtype_of,
     in_line,
     joined,
     keys_of,
@@ -34,15 +33,23 @@ from .attention_blocks import (
 )
 from .attention_operands import Operands, Sight
 
+
+class Rows(NamedTuple):
+    """What turns scores into A: A = exp(S' − top) / total. Their lse, top + log total, would round A by |lse| ulps."""
+
+    top: Array                      # [b, h, t], max_s S'
+    total: Array                    # [b, h, t], Σ_s exp(S' − top)
+
+
 # Forward
 
-def forward(at: Operands, sight: Sight) -> tuple[Array, Array]:
-    """O [b, t, h, e], and lse [b, h, t]."""
+def forward(at: Operands, sight: Sight) -> tuple[Array, Rows]:
+    """O [b, t, h, e], and two numbers for every query and head."""
 
-    def run(at: Operands) -> tuple[Array, Array]:
+    def run(at: Operands) -> tuple[Array, Rows]:
         w = widened(at)
 
-        def block(i: Any, band: Band) -> tuple[Array, Array]:
+        def block(i: Any, band: Band) -> tuple[Array, Rows]:
             place = place_of(i, band, w.k.shape[2], sight)
             S, _ = scores(w, place, sight)
             top = lax.stop_gradient(jnp.max(S, -1, keepdims=True, initial=-jnp.inf))
@@ -51,14 +58,24 @@ def forward(at: Operands, sight: Sight) -> tuple[Array, Array]:
             total = jnp.sum(P, -1, keepdims=True)
             total = jnp.where(total == 0, 1, total)
             O = contract("bgrts,bgse->bgrte", P, keys_of(w.v, place)) / total  # (b, g, r, t, e)
-            return O, (top + jnp.log(total))[..., 0]
+            return O, Rows(top[..., 0], total[..., 0])
 
-        O, lse = joined([mapped(block, band) for band in bands(w.q.shape[3], w.k.shape[2], sight)])
-        b, g, r, t = lse.shape
-        return by_heads(O).astype(at.v.dtype), lse.reshape(b, g * r, t)
+        O, rows = joined([mapped(block, band) for band in bands(w.q.shape[3], w.k.shape[2], sight)])
+        b, g, r, t = rows.top.shape
+        return by_heads(O).astype(at.v.dtype), Rows(*(x.reshape(b, g * r, t) for x in rows))
 
     b, t, h, d = layout_of(at.q)
-    return partitioned_trees(run, (at,), (PartitionSpec(b, t, h, d), PartitionSpec(b, h, t)))
+    return partitioned_trees(run, (at,), (PartitionSpec(b, t, h, d), Rows(*2 * [PartitionSpec(b, h, t)])))
+
+
+def _by_groups(rows: Rows, w: Wide) -> Rows:
+    """[b, h, t] -> [b, g, r, t, 1], in the dtype of all that lies between."""
+    return Rows(*(x.reshape(*w.q.shape[:4], 1).astype(w.q.dtype) for x in rows))
+
+
+def _probabilities(S: Array, rows: Rows, at: Place) -> Array:
+    """A from S'."""
+    return jnp.exp(S - rows_of(rows.top, at)) * (1 / rows_of(rows.total, at))
 
 
 # Backward
@@ -71,23 +88,21 @@ class Sums(NamedTuple):
     dbias: Array | None             # as bias
 
 
-def cotangents(at: Operands, sight: Sight, o: Array, lse: Array, dO: Array) -> Operands:
+def cotangents(at: Operands, sight: Sight, rows: Rows, dO: Array) -> Operands:
     """dQ, dK, dV and dbias."""
 
-    def run(at: Operands, o: Array, lse: Array, dO: Array) -> tuple[Array, Array, Array, Any]:
-        w, (g, dtype) = widened(at), (at.k.shape[2], dtype_of(at))
-        dO_, o_ = (by_queries(x, g, dtype) for x in (dO, o))                   # (b, g, r, t, e)
-        lse = lse.reshape(dO_.shape[:4]).astype(dtype)
-        delta = jnp.sum(dO_ * o_, -1)                                           # Δ (b, g, r, t)
+    def run(at: Operands, rows: Rows, dO: Array) -> tuple[Array, Array, Array, Any]:
+        w = widened(at)
+        rows, dO_ = _by_groups(rows, w), by_queries(dO, at.k.shape[2], w.q.dtype)   # (b, g, r, t, 1), (b, g, r, t, e)
 
         def block(sums: Sums, i: Any, band: Band) -> tuple[Sums, Array]:
             place = place_of(i, band, w.k.shape[2], sight)
             k, v = (keys_of(x, place) for x in (w.k, w.v))
-            q, dO, lse_, delta_ = (rows_of(x, place) for x in (w.q, dO_, lse, delta))
+            q, dO = (rows_of(x, place) for x in (w.q, dO_))
             S, slope = scores(w, place, sight)
-            A = jnp.exp(S - lse_[..., None])                                    # (b, g, r, t, s)
+            A = _probabilities(S, rows, place)                                  # (b, g, r, t, s)
             dA = contract("bgrte,bgse->bgrts", dO, v)                           # (b, g, r, t, s)
-            dS_ = A * (dA - delta_[..., None])                                  # (b, g, r, t, s)
+            dS_ = A * (dA - jnp.sum(A * dA, -1, keepdims=True))                 # (b, g, r, t, s)
             dS = sight.scale * steep(dS_, slope)                               # (b, g, r, t, s)
             dQ = contract("bgrts,bgsd->bgrtd", dS, k)                           # (b, g, r, t, d)
             dK = contract("bgrts,bgrtd->bgsd", dS, q)                           # (b, g, s, d)
@@ -102,7 +117,7 @@ def cotangents(at: Operands, sight: Sight, o: Array, lse: Array, dO: Array) -> O
         dbias = None if sums.dbias is None else sums.dbias.reshape(at.bias.shape)
         return by_heads(joined(parts)), dk, dv, dbias
 
-    dq, dk, dv, dbias = partitioned_trees(run, (at, o, lse, dO), tuple(map(layout, at[:4])))
+    dq, dk, dv, dbias = partitioned_trees(run, (at, rows, dO), tuple(map(layout, at[:4])))
     return Operands(dq, dk, dv, dbias, None)
 
 
@@ -149,14 +164,12 @@ def _added(total: Array, part: Array, places: dict[int, Any]) -> Array:
 
 # The derivative
 
-def tangent(at: Operands, sight: Sight, o: Array, lse: Array, tangents: Operands) -> Array:
+def tangent(at: Operands, sight: Sight, rows: Rows, tangents: Operands) -> Array:
     """δO."""
 
-    def run(at: Operands, o: Array, lse: Array, tangents: Operands) -> Array:
-        w, (g, dtype) = widened(at), (at.k.shape[2], dtype_of(at))
-        δw = widened(tangents)
-        o_ = by_queries(o, g, dtype)
-        lse = lse.reshape(o_.shape[:4]).astype(dtype)
+    def run(at: Operands, rows: Rows, tangents: Operands) -> Array:
+        w, δw = widened(at), widened(tangents)
+        rows = _by_groups(rows, w)
 
         def block(i: Any, band: Band) -> Array:
             place = place_of(i, band, w.k.shape[2], sight)
@@ -165,15 +178,16 @@ def tangent(at: Operands, sight: Sight, o: Array, lse: Array, tangents: Operands
                 for part, pair in zip((rows_of, keys_of, keys_of), zip(w[:3], δw[:3], strict=True), strict=True)
             )
             S, slope = scores(w, place, sight)
-            A = jnp.exp(S - rows_of(lse, place)[..., None])                    # (b, g, r, t, s)
+            A = _probabilities(S, rows, place)                                  # (b, g, r, t, s)
             product = lambda a, b: contract("bgrtd,bgsd->bgrts", a, b)
             δS = sight.scale * steep(product(δq, k) + product(q, δk), slope)   # (b, g, r, t, s)
             AδS = A * (δS if δw.bias is None else δS + part_of(δw.bias, place))   # (b, g, r, t, s)
+            δA = AδS - A * jnp.sum(AδS, -1, keepdims=True)                      # (b, g, r, t, s)
             average = lambda a, v: contract("bgrts,bgse->bgrte", a, v)
-            mean = jnp.sum(AδS, -1, keepdims=True)                              # (b, g, r, t, 1)
-            return average(A, δv) + average(AδS, v) - mean * rows_of(o_, place)
+            return average(A, δv) + average(δA, v)
 
         δO = joined([mapped(block, band) for band in bands(w.q.shape[3], w.k.shape[2], sight)])
         return by_heads(δO).astype(at.v.dtype)
 
-    return partitioned_trees(run, (at, o, lse, tangents._replace(mask=None)), layout(o))
+    b, t, h, d = layout_of(at.q)
+    return partitioned_trees(run, (at, rows, tangents._replace(mask=None)), PartitionSpec(b, t, h, d))
