@@ -12,7 +12,7 @@ import numpy as np
 from .diagnosis import diagnose
 from .judge import Prover, Record
 from .oracles import subgradient
-from .plain import reason
+from .plain import COLUMNS, reason
 from .probes import Numbers, axis_sizes, dense, generator, points, resized
 from .stage import rounded
 from .subject import Arrays, Leaf, Outputs, Subject
@@ -150,12 +150,13 @@ def half_precision(prover: Prover, record: Record) -> None:
 
 def _stretched(prover: Prover) -> Iterator[tuple[str, Prover]]:
     s = prover.subject
+    largest = LARGEST if prover.sharp.means == "vjp" else COLUMNS
     yield "coherent cotangent", prover
     for n in axis_sizes((*s.active, *s.passive)):
         longer = LONG * n // np.gcd(LONG, n) if n < 64 else -(-LONG // n) * n
         longer = min(longer, -(-LONG // n) * n)
         elements = sum(int(np.prod([longer if m == n else m for m in leaf.shape])) for leaf in s.active)
-        if elements <= LARGEST and not isinstance(stretched := reshaped(prover, n, longer), str):
+        if elements <= largest and not isinstance(stretched := reshaped(prover, n, longer), str):
             outputs = sum(int(np.prod(y.shape)) for y in stretched.subject.outputs)
             if outputs <= LARGEST:
                 yield f"axes of size {n} made {longer}", stretched

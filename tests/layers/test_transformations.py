@@ -55,10 +55,11 @@ def on(row, f, case):
 
 
 def dtypes_of(case, row):
-    """All for affine, the layer the foundation was built with; the others share the narrow ones between the rows."""
+    """All for affine, the layer the foundation was built with; of the others a narrow one in every third row."""
     if case is AFFINE:
         return DTYPES
-    return [jnp.float64, DTYPES[1 + zlib.crc32(f"{case} {row}".encode()) % 3]]
+    turn = list(ROWS).index(row) + zlib.crc32(str(case).encode())
+    return [jnp.float64, *([DTYPES[1 + turn // 3 % 3]] if turn % 3 == 0 else [])]
 
 
 MATRIX = [(case, row, dtype) for case in MAIN for row in ROWS for dtype in dtypes_of(case, row)]
@@ -72,7 +73,7 @@ def label(value):
 @pytest.mark.parametrize(("case", "row", "dtype"), MATRIX, ids=label)
 def test_jit(case, row, dtype):
     at = as_dtype(problem(case, row)[:-1], dtype)
-    options = None if dtype == jnp.float64 else QUICK
+    options = None if case is AFFINE and dtype == jnp.float64 else QUICK
     got = jax.jit(on(row, case.function, case), compiler_options=options)(*at)
     assert_same_types(got, as_dtype(expected(case, row), dtype))
     assert_close(got, expected(case, row), 1e-12 if dtype == jnp.float64 else STEPS * float(jnp.finfo(dtype).eps))
