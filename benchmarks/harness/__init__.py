@@ -9,8 +9,10 @@ from benchmarks.harness.peers import (
     forward_backward,
     jax_contender,
     jax_contenders,
+    jax_program,
     normal,
     peer,
+    residual_bytes,
     torch_contender,
 )
 from benchmarks.harness.programs import Program, compile_timed
@@ -38,10 +40,12 @@ __all__ = [
     "gemm_ceiling",
     "jax_contender",
     "jax_contenders",
+    "jax_program",
     "normal",
     "paired_ratio",
     "peer",
     "quickest",
+    "residual_bytes",
     "seconds_per_call",
     "spread",
     "sweep_table",

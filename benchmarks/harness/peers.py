@@ -47,13 +47,26 @@ def jax_contender(
     name: str, f: Callable[..., Any], inputs: tuple[Any, ...], dY: Any, view: View = jax.tree.leaves
 ) -> Contender:
     """One jitted forward and backward pass of a JAX function."""
-    program = compile_timed(forward_backward(f), inputs, dY)
-    return Contender(name, lambda: jax.block_until_ready(program.compiled(inputs, dY)), program, view)
+    return jax_program(name, forward_backward(f), (inputs, dY), view)
+
+
+def jax_program(
+    name: str, step: Callable[..., Any], operands: tuple[Any, ...], view: View = jax.tree.leaves
+) -> Contender:
+    """A jitted JAX function."""
+    program = compile_timed(step, *operands)
+    return Contender(name, lambda: jax.block_until_ready(program.compiled(*operands)), program, view)
 
 
 def jax_contenders(functions: Mapping[str, Callable[..., Any]], inputs: tuple[Any, ...], dY: Any) -> list[Contender]:
     """A contender for each of several JAX functions of the same inputs, ours first."""
     return [jax_contender(name, f, inputs, dY) for name, f in functions.items()]
+
+
+def residual_bytes(f: Callable[..., Any], *inputs: Any) -> int:
+    """What the backward pass of a JAX function keeps, the inputs among it."""
+    kept = jax.eval_shape(lambda *inputs: jax.vjp(f, *inputs)[1], *inputs)
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
 
 
 def torch_contender(name: str, f: Callable[..., Any], inputs: Sequence[Any], dY: Any, view: View = None) -> Contender:
