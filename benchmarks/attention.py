@@ -1,8 +1,8 @@
 """attention in float32: one forward and backward pass, O, then dq, dk, dv from a random dO; and one jvp.
 
-Plain autodiff differentiates jax.nn.dot_product_attention; PyTorch's is scaled_dot_product_attention. The FLOPs are those
-of six products, Q Kᵀ and A V forwards and the four of their adjoints, over the keys that a query sees; what a backward
-pass computes again is not counted.
+Plain autodiff differentiates jax.nn.dot_product_attention; PyTorch's is scaled_dot_product_attention. The FLOPs are
+those of six products, Q Kᵀ and A V forwards and the four of their adjoints, over the keys that a query sees; what a
+backward pass computes again is not counted.
 """
 
 from collections.abc import Iterator

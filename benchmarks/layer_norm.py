@@ -1,7 +1,7 @@
 """layer_norm and rms_norm: one forward and backward pass, Y, then dscale, dbias and dx from a random dY.
 
-Axes: n rows, c features. The work is bound by memory: GB/s counts what cannot be avoided, x read and Y written forwards,
-x and dY read and dx written backwards.
+Axes: n rows, c features. The work is bound by memory: GB/s counts what cannot be avoided, x read and Y written
+forwards, x and dY read and dx written backwards.
 """
 
 from collections.abc import Iterator

@@ -57,6 +57,17 @@ def varying(type_: Any) -> frozenset[str]:
     return frozenset(type_.manual_axis_type.varying)
 
 
+def zeros_varying(operands: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Zeros for a sum over a tree of arrays to start from: they vary over every mesh axis over which an operand does.
+
+    >>> zeros_varying((jnp.ones(3), None), (2,), jnp.float32).tolist()
+    [0.0, 0.0]
+    """
+    axes = tuple(sorted(frozenset().union(*(varying(type_of(x)) for x in jax.tree.leaves(operands)))))
+    zeros = jnp.zeros(shape, dtype)
+    return jax.lax.pcast(zeros, axes, to="varying") if axes else zeros
+
+
 def cotangent_like(primal: Any, ct: Any) -> Array:
     """Types a cotangent like its primal: same shape, dtype, sharding and varying mesh axes.
 

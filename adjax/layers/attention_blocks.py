@@ -1,5 +1,7 @@
 """A block of queries of attention: its keys, its scores, and loops over blocks. The names are those of `attention`.
 
+Blocks of queries are taken head by head, or of several heads, or of all (`Block`): loops in loops.
+
 A band is a run of blocks that look at equally many keys: under `causal` each band ends at the last key that its queries
 see, and with a `window` each block has its own short run of keys. Bands are loops; their number does not grow with t.
 """
@@ -7,6 +9,7 @@ see, and with a `window` each block has its own short run of keys. Bands are loo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +18,8 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from ..adjoint import contract, layout_of
-from .attention_operands import Operands, Sight
+from .attention_operands import BANDS, Block, Operands, Sight
 from .normalization import working_dtype
-
-BANDS = 8
 
 
 class Band(NamedTuple):
@@ -32,12 +33,13 @@ class Band(NamedTuple):
 
 def bands(t: int, s: int, sight: Sight) -> Iterator[Band]:
     """The queries in bands, what is left over in one of its own."""
-    whole = t // sight.rows
+    whole = t // sight.block.rows
     each = max(1, -(-whole // (BANDS if sight.causal and sight.window is None else 1)))
-    runs = [(i * sight.rows, min(each, whole - i), sight.rows) for i in range(0, whole, each)]
-    for first, count, rows in [*runs, (whole * sight.rows, 1, t - whole * sight.rows)]:
-        if rows or not t:
-            yield Band(first, count, rows, _keys(first + count * rows, rows, s, sight))
+    rows = sight.block.rows
+    runs = [(i * rows, min(each, whole - i), rows) for i in range(0, whole, each)]
+    for first, count, size in [*runs, (whole * rows, 1, t - whole * rows)]:
+        if size or not t:
+            yield Band(first, count, size, _keys(first + count * size, size, s, sight))
 
 
 def _keys(end: int, rows: int, s: int, sight: Sight) -> int:
@@ -56,6 +58,11 @@ class Wide(NamedTuple):
     v: Array                        # [b, g, s, e]
     bias: Array | None              # [b|1, g|1, r|1, t|1, s|1]
     mask: Array | None
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """b, g, t and s."""
+        return *self.q.shape[:2], self.q.shape[3], self.k.shape[2]
 
 
 def by_queries(x: Array, g: int, dtype: Any) -> Array:
@@ -141,8 +148,7 @@ def _seen(w: Wide, at: Place, sight: Sight) -> Array | None:
 
 def scores(w: Wide, at: Place, sight: Sight) -> tuple[Array, Any]:
     """S' and dS'/dS, which is 1 without a softcap."""
-    q, k = rows_of(w.q, at), keys_of(w.k, at)
-    S = sight.scale * contract("bgrtd,bgsd->bgrts", q, k)                       # (b, g, r, t, s)
+    S = sight.scale * across(rows_of(w.q, at), keys_of(w.k, at))                # (b, g, r, t, s)
     slope: Any = None
     if sight.softcap is not None:
         bent = jnp.tanh(S / sight.softcap)
@@ -153,12 +159,49 @@ def scores(w: Wide, at: Place, sight: Sight) -> tuple[Array, Any]:
     return (S if seen is None else jnp.where(seen, S, -jnp.inf)), slope
 
 
+def across(a: Array, b: Array) -> Array:
+    """A Bᵀ, with Bᵀ in memory: XLA:CPU multiplies by a transposed matrix at a third of its speed."""
+    return contract("bgrtd,bgds->bgrts", a, lax.optimization_barrier(b.swapaxes(2, 3)))
+
+
 def steep(dS: Array, slope: Any) -> Array:
     """dS from dS', or δS' from δS."""
     return dS if slope is None else dS * slope
 
 
-# Loops over blocks
+# Loops over heads and over blocks
+
+def on_each_platform(run: Callable[..., Any], sight: Sight, *operands: Any) -> Any:
+    """`run(sight, *operands)`, with the blocks of the platform."""
+    if sight.block == sight.other:
+        return run(sight, *operands)
+    elsewhere = sight._replace(block=sight.other)
+    return lax.platform_dependent(*operands, cpu=partial(run, sight), default=partial(run, elsewhere))
+
+
+def in_turn(run: Callable[..., Any], total: Any, operands: Any, sizes: tuple[int, ...], block: Block) -> Any:
+    """The total after, and the results of, some heads of keys after the others, each [b g ...].
+
+    `run(total, first, operands)` has the operands of some heads, from `first = (example, head)` on.
+    """
+    (b, g), (few, heads) = sizes[:2], block[1:]
+    if (few, heads) == (b, g):
+        return run(total, (0, 0), operands)
+
+    def step(total: Any, i: Array) -> Any:
+        first = i // (g // heads) * few, i % (g // heads) * heads
+
+        def part(x: Array) -> Array:
+            for axis, (at, size) in enumerate(zip(first, (few, heads), strict=True)):
+                x = x if x.shape[axis] == 1 else lax.dynamic_slice_in_dim(x, at, size, axis)
+            return x
+
+        return run(total, first, jax.tree.map(part, operands))
+
+    turns = jnp.arange(b // few * (g // heads), dtype=jnp.int32)
+    total, stacked = lax.scan(jax.checkpoint(step), total, turns)
+    return total, jax.tree.map(lambda x: x.reshape(b, g, *x.shape[3:]), stacked)
+
 
 def mapped(block: Callable[[Any, Band], Any], band: Band) -> Any:
     """The results of a band's blocks one after the other: [b g r (blocks rows) ...]."""

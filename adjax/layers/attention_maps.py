@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,19 +12,22 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from ..adjoint import contract, layout_of, partitioned_trees
-from ..adjoint.cotangent import type_of, varying
+from ..adjoint.cotangent import zeros_varying
 from .attention_blocks import (
     Band,
     Place,
     Wide,
+    across,
     bands,
     by_heads,
     by_queries,
     in_line,
+    in_turn,
     joined,
     keys_of,
     layout,
     mapped,
+    on_each_platform,
     part_of,
     place_of,
     rows_of,
@@ -46,26 +50,30 @@ class Rows(NamedTuple):
 def forward(at: Operands, sight: Sight) -> tuple[Array, Rows]:
     """O [b, t, h, e], and two numbers for every query and head."""
 
-    def run(at: Operands) -> tuple[Array, Rows]:
+    def run(sight: Sight, at: Operands) -> tuple[Array, Rows]:
         w = widened(at)
-
-        def block(i: Any, band: Band) -> tuple[Array, Rows]:
-            place = place_of(i, band, w.k.shape[2], sight)
-            S, _ = scores(w, place, sight)
-            top = lax.stop_gradient(jnp.max(S, -1, keepdims=True, initial=-jnp.inf))
-            top = jnp.where(top == -jnp.inf, 0, top)                            # of a query that sees no key
-            P = jnp.exp(S - top)                                                # (b, g, r, t, s)
-            total = jnp.sum(P, -1, keepdims=True)
-            total = jnp.where(total == 0, 1, total)
-            O = contract("bgrts,bgse->bgrte", P, keys_of(w.v, place)) / total  # (b, g, r, t, e)
-            return O, Rows(top[..., 0], total[..., 0])
-
-        O, rows = joined([mapped(block, band) for band in bands(w.q.shape[3], w.k.shape[2], sight)])
+        _, (O, rows) = in_turn(partial(_forward, sight), None, w, w.sizes, sight.block)
         b, g, r, t = rows.top.shape
         return by_heads(O).astype(at.v.dtype), Rows(*(x.reshape(b, g * r, t) for x in rows))
 
     b, t, h, d = layout_of(at.q)
-    return partitioned_trees(run, (at,), (PartitionSpec(b, t, h, d), Rows(*2 * [PartitionSpec(b, h, t)])))
+    layouts = PartitionSpec(b, t, h, d), Rows(*2 * [PartitionSpec(b, h, t)])
+    return partitioned_trees(partial(on_each_platform, run, sight), (at,), layouts)
+
+
+def _forward(sight: Sight, _: None, first: Any, w: Wide) -> tuple[None, tuple[Array, Rows]]:
+    def block(i: Any, band: Band) -> tuple[Array, Rows]:
+        place = place_of(i, band, w.k.shape[2], sight)
+        S, _ = scores(w, place, sight)
+        top = lax.stop_gradient(jnp.max(S, -1, keepdims=True, initial=-jnp.inf))
+        top = jnp.where(top == -jnp.inf, 0, top)                                # of a query that sees no key
+        P = jnp.exp(S - top)                                                    # (b, g, r, t, s)
+        total = jnp.sum(P, -1, keepdims=True)
+        total = jnp.where(total == 0, 1, total)
+        O = contract("bgrts,bgse->bgrte", P, keys_of(w.v, place)) / total      # (b, g, r, t, e)
+        return O, Rows(top[..., 0], total[..., 0])
+
+    return None, joined([mapped(block, band) for band in bands(*w.sizes[2:], sight)])
 
 
 def _by_groups(rows: Rows, w: Wide) -> Rows:
@@ -83,42 +91,53 @@ def _probabilities(S: Array, rows: Rows, at: Place) -> Array:
 class Sums(NamedTuple):
     """What every block adds to."""
 
-    dk: Array                       # [b, g, s, d]
-    dv: Array                       # [b, g, s, e]
+    dk: Array                       # [b, g, d, s]: a product with a transposed matrix of many rows is slow on XLA:CPU
+    dv: Array                       # [b, g, e, s]
     dbias: Array | None             # as bias
 
 
 def cotangents(at: Operands, sight: Sight, rows: Rows, dO: Array) -> Operands:
     """dQ, dK, dV and dbias."""
 
-    def run(at: Operands, rows: Rows, dO: Array) -> tuple[Array, Array, Array, Any]:
+    def run(sight: Sight, at: Operands, rows: Rows, dO: Array) -> tuple[Array, Array, Array, Any]:
         w = widened(at)
-        rows, dO_ = _by_groups(rows, w), by_queries(dO, at.k.shape[2], w.q.dtype)   # (b, g, r, t, 1), (b, g, r, t, e)
+        operands = w, _by_groups(rows, w), by_queries(dO, at.k.shape[2], w.q.dtype)
+        zeros = partial(zeros_varying, (at, dO))
+        total = None if w.bias is None else zeros(w.bias.shape, w.bias.dtype)
+        total, (dq, dk, dv) = in_turn(partial(_cotangents, sight, zeros), total, operands, w.sizes, sight.block)
+        dk, dv = (x.transpose(0, 3, 1, 2) for x in (dk, dv))
+        return by_heads(dq), dk, dv, None if total is None else total.reshape(at.bias.shape)
 
-        def block(sums: Sums, i: Any, band: Band) -> tuple[Sums, Array]:
-            place = place_of(i, band, w.k.shape[2], sight)
-            k, v = (keys_of(x, place) for x in (w.k, w.v))
-            q, dO = (rows_of(x, place) for x in (w.q, dO_))
-            S, slope = scores(w, place, sight)
-            A = _probabilities(S, rows, place)                                  # (b, g, r, t, s)
-            dA = contract("bgrte,bgse->bgrts", dO, v)                           # (b, g, r, t, s)
-            dS_ = A * (dA - jnp.sum(A * dA, -1, keepdims=True))                 # (b, g, r, t, s)
-            dS = sight.scale * steep(dS_, slope)                               # (b, g, r, t, s)
-            dQ = contract("bgrts,bgsd->bgrtd", dS, k)                           # (b, g, r, t, d)
-            dK = contract("bgrts,bgrtd->bgsd", dS, q)                           # (b, g, s, d)
-            dV = contract("bgrts,bgrte->bgse", A, dO)                           # (b, g, s, e)
-            return Sums(_add(sums.dk, dK, place), _add(sums.dv, dV, place), _add_bias(sums.dbias, dS_, place)), dQ
-
-        sums, parts = _zeros(w, (at, dO)), []
-        for band in bands(w.q.shape[3], w.k.shape[2], sight):
-            sums, dQ = _folded(block, sums, band)
-            parts.append(dQ)
-        dk, dv = (x.transpose(0, 2, 1, 3) for x in sums[:2])
-        dbias = None if sums.dbias is None else sums.dbias.reshape(at.bias.shape)
-        return by_heads(joined(parts)), dk, dv, dbias
-
-    dq, dk, dv, dbias = partitioned_trees(run, (at, rows, dO), tuple(map(layout, at[:4])))
+    layouts = tuple(map(layout, at[:4]))
+    dq, dk, dv, dbias = partitioned_trees(partial(on_each_platform, run, sight), (at, rows, dO), layouts)
     return Operands(dq, dk, dv, dbias, None)
+
+
+def _cotangents(sight: Sight, zeros: Any, total: Array | None, first: Any, operands: Any) -> Any:
+    w, rows, dO_ = operands
+
+    def block(sums: Sums, i: Any, band: Band) -> tuple[Sums, Array]:
+        place = place_of(i, band, w.k.shape[2], sight)
+        k, v = (keys_of(x, place) for x in (w.k, w.v))
+        q, dO = (rows_of(x, place) for x in (w.q, dO_))
+        S, slope = scores(w, place, sight)
+        A = _probabilities(S, rows, place)                                      # (b, g, r, t, s)
+        dA = across(dO, v)                                                      # (b, g, r, t, s)
+        dS_ = A * (dA - jnp.sum(A * dA, -1, keepdims=True))                     # (b, g, r, t, s)
+        dS = sight.scale * steep(dS_, slope)                                    # (b, g, r, t, s)
+        dQ = contract("bgrts,bgsd->bgrtd", dS, k)                               # (b, g, r, t, d)
+        dK = contract("bgrtd,bgrts->bgds", q, dS)                               # (b, g, d, s)
+        dV = contract("bgrte,bgrts->bges", dO, A)                               # (b, g, e, s)
+        return Sums(_add(sums.dk, dK, place), _add(sums.dv, dV, place), _add_bias(sums.dbias, dS_, place)), dQ
+
+    here = None if w.bias is None else zeros(w.bias.shape, w.bias.dtype)
+    sums, parts = Sums(*(zeros(x.swapaxes(2, 3).shape, x.dtype) for x in (w.k, w.v)), here), []
+    for band in bands(*w.sizes[2:], sight):
+        sums, dQ = _folded(block, sums, band)
+        parts.append(dQ)
+    if total is not None:
+        total = _added(total, sums.dbias, {axis: n for axis, n in enumerate(first) if total.shape[axis] > 1})
+    return total, (joined(parts), sums.dk, sums.dv)
 
 
 def _folded(block: Callable[..., Any], sums: Sums, band: Band) -> tuple[Sums, Array]:
@@ -130,20 +149,9 @@ def _folded(block: Callable[..., Any], sums: Sums, band: Band) -> tuple[Sums, Ar
     return sums, in_line(stacked, band)
 
 
-def _zeros(w: Wide, operands: Any) -> Sums:
-    """What the sums start from, varying over whatever mesh axis an operand varies over."""
-    axes = tuple(sorted(frozenset().union(*(varying(type_of(x)) for x in jax.tree.leaves(operands)))))
-
-    def zeros(like: Array) -> Array:
-        zero = jnp.zeros(like.shape, like.dtype)
-        return lax.pcast(zero, axes, to="varying") if axes else zero
-
-    return Sums(zeros(w.k), zeros(w.v), None if w.bias is None else zeros(w.bias))
-
-
 def _add(total: Array, part: Array, at: Place) -> Array:
     """To the keys of a block."""
-    return _added(total, part, {2: at.key})
+    return _added(total, part, {3: at.key})
 
 
 def _add_bias(total: Array | None, dS: Array, at: Place) -> Array | None:
@@ -167,27 +175,32 @@ def _added(total: Array, part: Array, places: dict[int, Any]) -> Array:
 def tangent(at: Operands, sight: Sight, rows: Rows, tangents: Operands) -> Array:
     """δO."""
 
-    def run(at: Operands, rows: Rows, tangents: Operands) -> Array:
-        w, δw = widened(at), widened(tangents)
-        rows = _by_groups(rows, w)
-
-        def block(i: Any, band: Band) -> Array:
-            place = place_of(i, band, w.k.shape[2], sight)
-            (q, δq), (k, δk), (v, δv) = (
-                [part(x, place) for x in pair]
-                for part, pair in zip((rows_of, keys_of, keys_of), zip(w[:3], δw[:3], strict=True), strict=True)
-            )
-            S, slope = scores(w, place, sight)
-            A = _probabilities(S, rows, place)                                  # (b, g, r, t, s)
-            product = lambda a, b: contract("bgrtd,bgsd->bgrts", a, b)
-            δS = sight.scale * steep(product(δq, k) + product(q, δk), slope)   # (b, g, r, t, s)
-            AδS = A * (δS if δw.bias is None else δS + part_of(δw.bias, place))   # (b, g, r, t, s)
-            δA = AδS - A * jnp.sum(AδS, -1, keepdims=True)                      # (b, g, r, t, s)
-            average = lambda a, v: contract("bgrts,bgse->bgrte", a, v)
-            return average(A, δv) + average(δA, v)
-
-        δO = joined([mapped(block, band) for band in bands(w.q.shape[3], w.k.shape[2], sight)])
+    def run(sight: Sight, at: Operands, rows: Rows, tangents: Operands) -> Array:
+        w = widened(at)
+        operands = w, _by_groups(rows, w), widened(tangents)
+        _, δO = in_turn(partial(_tangent, sight), None, operands, w.sizes, sight.block)
         return by_heads(δO).astype(at.v.dtype)
 
     b, t, h, d = layout_of(at.q)
-    return partitioned_trees(run, (at, rows, tangents._replace(mask=None)), PartitionSpec(b, t, h, d))
+    operands = at, rows, tangents._replace(mask=None)
+    return partitioned_trees(partial(on_each_platform, run, sight), operands, PartitionSpec(b, t, h, d))
+
+
+def _tangent(sight: Sight, _: None, first: Any, operands: Any) -> tuple[None, Array]:
+    w, rows, δw = operands
+
+    def block(i: Any, band: Band) -> Array:
+        place = place_of(i, band, w.k.shape[2], sight)
+        (q, δq), (k, δk), (v, δv) = (
+            [part(x, place) for x in pair]
+            for part, pair in zip((rows_of, keys_of, keys_of), zip(w[:3], δw[:3], strict=True), strict=True)
+        )
+        S, slope = scores(w, place, sight)
+        A = _probabilities(S, rows, place)                                      # (b, g, r, t, s)
+        δS = sight.scale * steep(across(δq, k) + across(q, δk), slope)         # (b, g, r, t, s)
+        AδS = A * (δS if δw.bias is None else δS + part_of(δw.bias, place))    # (b, g, r, t, s)
+        δA = AδS - A * jnp.sum(AδS, -1, keepdims=True)                          # (b, g, r, t, s)
+        average = lambda a, v: contract("bgrts,bgse->bgrte", a, v)
+        return average(A, δv) + average(δA, v)
+
+    return None, joined([mapped(block, band) for band in bands(*w.sizes[2:], sight)])

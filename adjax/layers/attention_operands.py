@@ -13,7 +13,8 @@ from .checks import check_array, kind
 from .normalization import check_real
 
 BLOCK_BYTES = 2**23                 # of the scores of a block, about
-LEAST_ROWS, MOST_ROWS = 32, 256     # of a block
+LEAST_ROWS, MOST_ROWS = 32, 512     # of a head's block
+BANDS, BAND_ROWS = 8, 128           # under `causal`: at most so many bands, each at least of so many queries
 
 
 class Operands(NamedTuple):
@@ -26,14 +27,26 @@ class Operands(NamedTuple):
     mask: Any                       # or None
 
 
+class Block(NamedTuple):
+    """What is computed at a time: queries, of some heads of keys of some examples; of all heads if of more than one."""
+
+    rows: int
+    examples: int
+    heads: int
+
+
 class Sight(NamedTuple):
-    """The options, and how many queries make a block."""
+    """The options, and what makes a block.
+
+    XLA:CPU is at its best with one head's matrices after the other, many rows each; other platforms take all at once.
+    """
 
     scale: float
     causal: bool
     window: int | None
     softcap: float | None
-    rows: int
+    block: Block                    # on CPU
+    other: Block
 
 
 def checked(
@@ -55,7 +68,8 @@ def checked(
     _check_options(window, softcap)
     at = Operands(q, k, v, *(_four_axes(name, x, (b, h, t, s)) for name, x in (("bias", bias), ("mask", mask))))
     own = 1 / math.sqrt(d) if scale is None and d else float(1 if scale is None else scale)
-    return at, Sight(own, bool(causal), window, None if softcap is None else float(softcap), _rows(b * h, t, s))
+    cap = None if softcap is None else float(softcap)
+    return at, Sight(own, bool(causal), window, cap, *_blocks(q.shape, s, k.shape[2], bool(causal)))
 
 
 def _check_fit(q: Any, k: Any, v: Any) -> None:
@@ -97,7 +111,25 @@ def _four_axes(name: str, x: Any, whole: tuple[int, ...]) -> Array | None:
     return jnp.asarray(x).reshape(shape)
 
 
-def _rows(heads: int, t: int, s: int) -> int:
-    """As many queries as fill a block, a multiple of the least."""
+def _blocks(q: tuple[int, ...], s: int, g: int, causal: bool) -> tuple[Block, Block]:
+    """On CPU and elsewhere: as many queries as fill a block, of as few or of all heads."""
+    b, t, h, _ = q
+    r = max(1, h // g)
+    rows = _rows(r, t, s, MOST_ROWS // r)
+    if causal:
+        rows = min(rows, max(BAND_ROWS, -(-t // BANDS)))
+    pairs = max(1, BLOCK_BYTES // (4 * max(1, r * rows * s)))                   # of an example and a head of keys
+    heads = _divisor(g, pairs)
+    examples = _divisor(b, pairs // g) if heads == g else min(b, 1)
+    return Block(rows, examples, heads), Block(_rows(b * h, t, s, MOST_ROWS), b, g)
+
+
+def _divisor(n: int, most: int) -> int:
+    """The largest divisor of n that is at most `most`, or 1."""
+    return max((m for m in range(1, min(most, n) + 1) if n % m == 0), default=min(n, 1))
+
+
+def _rows(heads: int, t: int, s: int, most: int) -> int:
+    """As many queries as fill a block of so many heads, a multiple of the least, and not more than `most`."""
     fitting = BLOCK_BYTES // (4 * max(1, heads * s)) // LEAST_ROWS * LEAST_ROWS
-    return max(1, min(t, MOST_ROWS, max(LEAST_ROWS, fitting)))
+    return max(1, min(t, max(LEAST_ROWS, min(fitting, most))))

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Float
 
 from ..adjoint import contract, layout_of, partitioned_trees
-from ..adjoint.cotangent import type_of, varying
+from ..adjoint.cotangent import zeros_varying
 from .affine import AffineParams
 from .loss_rows import (
     Options,
@@ -220,11 +220,9 @@ def _zero_sums(at: Operands, dL: Array, wanted: Wanted) -> tuple[Any, Any]:
     """What dW and db start from, varying over whatever mesh axis an operand varies over."""
     W, b = at.params
     dtype = block_dtype(at)
-    axes = frozenset().union(*(varying(type_of(t)) for t in jax.tree.leaves((at, dL))))
 
     def zeros(like: Any, wanted: bool) -> Any:
-        zero = jnp.zeros(like.shape, dtype) if wanted else None
-        return lax.pcast(zero, tuple(sorted(axes)), to="varying") if wanted and axes else zero
+        return zeros_varying((at, dL), like.shape, dtype) if wanted else None
 
     return zeros(W, wanted[0]), zeros(b, wanted[1])
 

@@ -30,7 +30,20 @@ EAGER = [
     "transpose of linearize", "jacfwd", "jacrev", "hvp, forward over reverse", "hvp, reverse over forward",
     "hvp, reverse over reverse", "vmap, nested", "vmap of grad", "checkpoint, only these names",
 ]  # fmt: skip
-QUICK = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
+
+
+def quick():
+    """What makes XLA:CPU compile in less time; the last option, the most effective one, is not known to every version."""
+    options = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
+    everything = {**options, "xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(lambda: 0, compiler_options=everything).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return options
+    return everything
+
+
+QUICK = quick()
 
 
 @functools.cache
