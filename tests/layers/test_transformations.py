@@ -33,7 +33,7 @@ EAGER = [
 
 
 def quick():
-    """What makes XLA:CPU compile in less time; the last option, the most effective one, is not known to every version."""
+    """What makes XLA:CPU compile in less time; the last option, which does most, is not known to every version."""
     options = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
     everything = {**options, "xla_cpu_use_fusion_emitters": False}
     try:
