@@ -33,6 +33,8 @@ from .loss_rows import (
 )
 from .normalization import fresh, kept, working_dtype
 
+PRODUCT_BYTES = 2**24               # of dW at a time
+
 
 class Sizes(NamedTuple):
     """How much at a time."""
@@ -66,7 +68,7 @@ def forward(at: Operands, options: Options, sizes: Sizes) -> tuple[Float[Array, 
     """L of every row, 0 where it does not count, and its statistics."""
 
     def run(at: Operands) -> Any:
-        step = lambda block: ((), _loss(at.params, block, options, sizes))
+        step = lambda totals, block: (totals, _loss(at.params, block, options, sizes))
         return _over_blocks(step, (), (at.x, at.labels, at.keep), sizes.rows)[1]
 
     rows: Any = PartitionSpec(*layout_of(at.x)[:-1])
@@ -80,9 +82,9 @@ def pulled_back(
     """dW, db, dX and dq."""
 
     def run(at: Operands, statistics: Statistics, dL: Array) -> Gradients:
-        def step(block: Any) -> Any:
+        def step(totals: Any, block: Any) -> Any:
             *rows, known, dL = block
-            return _gradients(at.params, rows, known, dL, options, sizes, wanted)
+            return _gradients(totals, at.params, rows, known, dL, options, sizes, wanted)
 
         init = _zero_sums(at, dL, wanted)
         totals, each = _over_blocks(step, init, (at.x, at.labels, at.keep, statistics, dL), sizes.rows)
@@ -97,9 +99,9 @@ def forward_and_back(
     """L of every row, and the gradients where dL is `weight` in every row."""
 
     def run(at: Operands, weight: Array) -> Any:
-        def step(block: Any) -> Any:
+        def step(totals: Any, block: Any) -> Any:
             L, known = _loss(at.params, block, options, sizes)
-            totals, each = _gradients(at.params, block, known, weight, options, sizes, wanted)
+            totals, each = _gradients(totals, at.params, block, known, weight, options, sizes, wanted)
             return totals, (L, each)
 
         init = _zero_sums(at, weight, wanted)
@@ -131,27 +133,44 @@ def _loss(params: AffineParams, rows: Any, options: Options, sizes: Sizes) -> tu
 
 
 def _gradients(
-    params: AffineParams, rows: Any, known: Statistics, dL: Array, options: Options, sizes: Sizes, wanted: Wanted
-) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """(dW, db) of the block and (dX, dq) of its rows."""
+    totals: tuple[Any, Any], params: AffineParams, rows: Any, known: Statistics, dL: Array, options: Options,
+    sizes: Sizes, wanted: Wanted,
+) -> tuple[tuple[Any, Any], tuple[Any, Any]]:  # fmt: skip
+    """(dW, db) with those of the block added, and (dX, dq) of its rows."""
     x, labels, keep = _counted(rows)
     W, b, X, q = wanted
     v, spans = params.W.shape[1], _spans(params.W.shape[1], sizes)
     if len(spans) > 1:                                                       # logits again, not those of `_loss`
         (x,) = fresh(x)
     dL, keep = jnp.expand_dims(dL, -1), None if keep is None else keep[:, None]
-    dW, db, dX, dq = [], [], [], []
+    (dW, db), dX, dq = totals, [], []
     for span in spans:
         Z, of = _logits(params, x, labels, span), classes(v, options, span.start or 0)
         dZ = kept(dL * slopes(Z, _columns(labels, span), known, of, options), keep)          # (r, v)
         part = params.W[:, span].astype(Z.dtype)
-        dW += [contract("rd,rv->dv", x.astype(Z.dtype), dZ)] if W else []                    # (d, r)(r, v) -> (d, v)
-        db += [jnp.sum(dZ, 0)] if b else []                                                  #       (r, v) -> (v,)
+        dW = _with_product(dW, x.astype(Z.dtype), dZ, span) if W else None                   # (d, r)(r, v) -> (d, v)
+        db = _added(db, jnp.sum(dZ, 0), span.start or 0) if b else None                      #       (r, v) -> (v,)
         dX += [contract("rv,dv->rd", dZ, part)] if X else []                                 # (r, v)(v, d) -> (r, d)
         dq += [kept(dL * slopes_of_labels(Z, known, options), keep)] if q else []            # (r, v)
     joined = lambda parts: jnp.concatenate(parts, -1) if len(parts) > 1 else (parts or [None])[0]
     of_x = functools.reduce(jnp.add, dX).astype(x.dtype) if X else None                      # over the spans
-    return (joined(dW), joined(db)), (of_x, joined(dq).astype(labels.dtype) if q else None)
+    return (dW, db), (of_x, joined(dq).astype(labels.dtype) if q else None)
+
+
+def _with_product(dW: Array, x: Array, dZ: Array, span: slice) -> Float[Array, "d v"]:
+    """dW with Xᵀ dZ added at some columns, few enough at a time for the product to stay in the cache."""
+    few, start = max(1, PRODUCT_BYTES // (max(1, len(dW)) * dW.dtype.itemsize)), span.start or 0
+    for first in range(0, dZ.shape[1], few):
+        dW = _added(dW, contract("rd,rv->dv", x, dZ[:, first : first + few]), start + first)
+    return dW
+
+
+def _added(total: Array, part: Array, start: int) -> Array:
+    """The part added to the total, from a column on."""
+    if part.shape == total.shape:
+        return total + part
+    here = lax.slice_in_dim(total, start, start + part.shape[-1], axis=-1)
+    return lax.dynamic_update_slice_in_dim(total, here + part, start, -1)
 
 
 def _counted(rows: Any) -> Any:
@@ -182,26 +201,21 @@ def _columns(labels: Array, span: slice) -> Array:
 # All blocks
 
 def _over_blocks(
-    step: Callable[[Any], tuple[Any, Any]], init: Any, rows: Any, size: int
+    step: Callable[[Any, Any], tuple[Any, Any]], init: Any, rows: Any, size: int
 ) -> tuple[Any, Any]:
-    """Σ over blocks of what `step` returns first, and for every row what it returns second.
+    """The totals that `step` hands on from block to block, and for every row what it returns second.
 
     To differentiate it nothing is kept but the rows: every block is computed again.
     """
     leading = rows[0].shape[:-1]
     rows = jax.tree.map(lambda t: t.reshape(-1, *t.shape[len(leading) :]), rows)
     n = rows[0].shape[0]
-    r = max(1, min(n, size))
-    K = -(-n // r)
+    K = max(1, -(-n // size))
+    r = max(1, -(-n // K))                                                   # as equal as can be: few rows are padding
     if K * r > n and rows[2] is None:
         rows = (*rows[:2], jnp.ones(n, bool), *rows[3:])
     again = jax.checkpoint(step, prevent_cse=False)
-
-    def add(total: Any, block: Any) -> tuple[Any, Any]:
-        more, each = again(block)
-        return jax.tree.map(jnp.add, total, more), each
-
-    total, each = lax.scan(add, init, jax.tree.map(lambda t: _split(t, r, K), rows))
+    total, each = lax.scan(again, init, jax.tree.map(lambda t: _split(t, r, K), rows))
     return total, jax.tree.map(lambda t: _joined(t, n).reshape(*leading, *t.shape[2:]), each)
 
 

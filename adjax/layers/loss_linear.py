@@ -37,7 +37,7 @@ from .loss_blocks import Gradients, Operands, Sizes, block_dtype, forward, forwa
 from .loss_rows import Options, Statistics, is_index, to_each_device
 from .normalization import check_real
 
-BLOCK = 32_000_000                 # bytes of logits at a time
+BLOCK = 2**25                      # bytes of logits at a time
 FEWEST_ROWS = 128                  # of a block; a product with fewer rows is slow
 
 
