@@ -31,8 +31,9 @@ class Band(NamedTuple):
     keys: int
 
 
-def bands(t: int, s: int, sight: Sight) -> Iterator[Band]:
+def bands(sizes: tuple[int, int], sight: Sight) -> Iterator[Band]:
     """The queries in bands, what is left over in one of its own."""
+    t, s = sizes
     whole = t // sight.block.rows
     each = max(1, -(-whole // (BANDS if sight.causal and sight.window is None else 1)))
     rows = sight.block.rows
@@ -60,9 +61,9 @@ class Wide(NamedTuple):
     mask: Array | None
 
     @property
-    def sizes(self) -> tuple[int, int, int, int]:
-        """b, g, t and s."""
-        return *self.q.shape[:2], self.q.shape[3], self.k.shape[2]
+    def sizes(self) -> tuple[int, int]:
+        """t and s."""
+        return self.q.shape[3], self.k.shape[2]
 
 
 def by_queries(x: Array, g: int, dtype: Any) -> Array:
@@ -179,12 +180,12 @@ def on_each_platform(run: Callable[..., Any], sight: Sight, *operands: Any) -> A
     return lax.platform_dependent(*operands, cpu=partial(run, sight), default=partial(run, elsewhere))
 
 
-def in_turn(run: Callable[..., Any], total: Any, operands: Any, sizes: tuple[int, ...], block: Block) -> Any:
+def in_turn(run: Callable[..., Any], total: Any, operands: Any, q: Array, block: Block) -> Any:
     """The total after, and the results of, some heads of keys after the others, each [b g ...].
 
     `run(total, first, operands)` has the operands of some heads, from `first = (example, head)` on.
     """
-    (b, g), (few, heads) = sizes[:2], block[1:]
+    (b, g), (_, few, heads) = q.shape[:2], block
     if (few, heads) == (b, g):
         return run(total, (0, 0), operands)
 

@@ -52,12 +52,13 @@ def forward(at: Operands, sight: Sight) -> tuple[Array, Rows]:
 
     def run(sight: Sight, at: Operands) -> tuple[Array, Rows]:
         w = widened(at)
-        _, (O, rows) = in_turn(partial(_forward, sight), None, w, w.sizes, sight.block)
+        _, (O, rows) = in_turn(partial(_forward, sight), None, w, w.q, sight.block)
         b, g, r, t = rows.top.shape
         return by_heads(O).astype(at.v.dtype), Rows(*(x.reshape(b, g * r, t) for x in rows))
 
     b, t, h, d = layout_of(at.q)
-    layouts = PartitionSpec(b, t, h, d), Rows(*2 * [PartitionSpec(b, h, t)])
+    rows: Any = PartitionSpec(b, h, t)
+    layouts = PartitionSpec(b, t, h, d), Rows(rows, rows)
     return partitioned_trees(partial(on_each_platform, run, sight), (at,), layouts)
 
 
@@ -73,7 +74,7 @@ def _forward(sight: Sight, _: None, first: Any, w: Wide) -> tuple[None, tuple[Ar
         O = contract("bgrts,bgse->bgrte", P, keys_of(w.v, place)) / total      # (b, g, r, t, e)
         return O, Rows(top[..., 0], total[..., 0])
 
-    return None, joined([mapped(block, band) for band in bands(*w.sizes[2:], sight)])
+    return None, joined([mapped(block, band) for band in bands(w.sizes, sight)])
 
 
 def _by_groups(rows: Rows, w: Wide) -> Rows:
@@ -104,7 +105,7 @@ def cotangents(at: Operands, sight: Sight, rows: Rows, dO: Array) -> Operands:
         operands = w, _by_groups(rows, w), by_queries(dO, at.k.shape[2], w.q.dtype)
         zeros = partial(zeros_varying, (at, dO))
         total = None if w.bias is None else zeros(w.bias.shape, w.bias.dtype)
-        total, (dq, dk, dv) = in_turn(partial(_cotangents, sight, zeros), total, operands, w.sizes, sight.block)
+        total, (dq, dk, dv) = in_turn(partial(_cotangents, sight, zeros), total, operands, w.q, sight.block)
         dk, dv = (x.transpose(0, 3, 1, 2) for x in (dk, dv))
         return by_heads(dq), dk, dv, None if total is None else total.reshape(at.bias.shape)
 
@@ -130,12 +131,13 @@ def _cotangents(sight: Sight, zeros: Any, total: Array | None, first: Any, opera
         dV = contract("bgrte,bgrts->bges", dO, A)                               # (b, g, e, s)
         return Sums(_add(sums.dk, dK, place), _add(sums.dv, dV, place), _add_bias(sums.dbias, dS_, place)), dQ
 
-    here = None if w.bias is None else zeros(w.bias.shape, w.bias.dtype)
-    sums, parts = Sums(*(zeros(x.swapaxes(2, 3).shape, x.dtype) for x in (w.k, w.v)), here), []
-    for band in bands(*w.sizes[2:], sight):
+    start = lambda x: zeros(x.shape, x.dtype)
+    dbias = None if w.bias is None else start(w.bias)
+    sums, parts = Sums(start(w.k.swapaxes(2, 3)), start(w.v.swapaxes(2, 3)), dbias), []
+    for band in bands(w.sizes, sight):
         sums, dQ = _folded(block, sums, band)
         parts.append(dQ)
-    if total is not None:
+    if total is not None and sums.dbias is not None:
         total = _added(total, sums.dbias, {axis: n for axis, n in enumerate(first) if total.shape[axis] > 1})
     return total, (joined(parts), sums.dk, sums.dv)
 
@@ -178,7 +180,7 @@ def tangent(at: Operands, sight: Sight, rows: Rows, tangents: Operands) -> Array
     def run(sight: Sight, at: Operands, rows: Rows, tangents: Operands) -> Array:
         w = widened(at)
         operands = w, _by_groups(rows, w), widened(tangents)
-        _, δO = in_turn(partial(_tangent, sight), None, operands, w.sizes, sight.block)
+        _, δO = in_turn(partial(_tangent, sight), None, operands, w.q, sight.block)
         return by_heads(δO).astype(at.v.dtype)
 
     b, t, h, d = layout_of(at.q)
@@ -203,4 +205,4 @@ def _tangent(sight: Sight, _: None, first: Any, operands: Any) -> tuple[None, Ar
         average = lambda a, v: contract("bgrts,bgse->bgrte", a, v)
         return average(A, δv) + average(δA, v)
 
-    return None, joined([mapped(block, band) for band in bands(*w.sizes[2:], sight)])
+    return None, joined([mapped(block, band) for band in bands(w.sizes, sight)])
