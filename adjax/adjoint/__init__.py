@@ -9,6 +9,7 @@ from .cotangent import like as like
 from .cotangent import sum_leading as sum_leading
 from .linear_call import linear_call as linear_call
 from .partitioned import layout_of as layout_of
+from .partitioned import may_be_sharded as may_be_sharded
 from .partitioned import partitioned as partitioned
 from .partitioned import partitioned_trees as partitioned_trees
 from .space import inner as inner

@@ -33,6 +33,14 @@ def layout_of(x: Any) -> Names:
     return (*names, *[None] * (type_.ndim - len(names)))
 
 
+def may_be_sharded() -> bool:
+    """Whether arrays on CPU may lie on several devices, unseen where the partitioner decides.
+
+    A loop over an axis that is sharded gathers it. Where this holds a formulation for CPU computes all at once.
+    """
+    return jax.default_backend() == "cpu" and jax.device_count() > 1
+
+
 def partitioned(
     f: Callable[..., Array], *operands: Array, like: Any = None, axes: Sequence[Any] | None = None
 ) -> Array:

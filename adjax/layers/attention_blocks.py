@@ -161,8 +161,8 @@ def scores(w: Wide, at: Place, sight: Sight) -> tuple[Array, Any]:
 
 
 def across(a: Array, b: Array) -> Array:
-    """A Bᵀ, with Bᵀ in memory: XLA:CPU multiplies by a transposed matrix at a third of its speed."""
-    return contract("bgrtd,bgds->bgrts", a, lax.optimization_barrier(b.swapaxes(2, 3)))
+    """A Bᵀ: of queries and keys."""
+    return contract("bgrtd,bgsd->bgrts", a, b)                                  # (b, g, r, t, s)
 
 
 def steep(dS: Array, slope: Any) -> Array:

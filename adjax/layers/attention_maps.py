@@ -92,7 +92,7 @@ def _probabilities(S: Array, rows: Rows, at: Place) -> Array:
 class Sums(NamedTuple):
     """What every block adds to."""
 
-    dk: Array                       # [b, g, d, s]: a product with a transposed matrix of many rows is slow on XLA:CPU
+    dk: Array                       # [b, g, d, s]: XLA:CPU is slower where the larger factor, dS, is transposed
     dv: Array                       # [b, g, e, s]
     dbias: Array | None             # as bias
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ..adjoint import may_be_sharded
 from .checks import check_array, kind
 from .normalization import check_real
 
@@ -38,15 +39,16 @@ class Block(NamedTuple):
 class Sight(NamedTuple):
     """The options, and what makes a block.
 
-    XLA:CPU is at its best with one head's matrices after the other, many rows each; other platforms take all at once.
+    XLA:CPU is at its best with one head's matrices after the other, many rows each. Other platforms take all heads at
+    once, and so does CPU where heads or examples may be sharded.
     """
 
     scale: float
     causal: bool
     window: int | None
     softcap: float | None
-    block: Block                    # on CPU
-    other: Block
+    block: Block                    # on CPU; inside `on_each_platform`, that of the platform
+    other: Block                    # elsewhere
 
 
 def checked(
@@ -114,14 +116,16 @@ def _four_axes(name: str, x: Any, whole: tuple[int, ...]) -> Array | None:
 def _blocks(q: tuple[int, ...], s: int, g: int, causal: bool) -> tuple[Block, Block]:
     """On CPU and elsewhere: as many queries as fill a block, of as few or of all heads."""
     b, t, h, _ = q
-    r = max(1, h // g)
+    r, all_heads = max(1, h // g), Block(_rows(b * h, t, s, MOST_ROWS), b, g)
+    if may_be_sharded():
+        return all_heads, all_heads
     rows = _rows(r, t, s, MOST_ROWS // r)
     if causal:
         rows = min(rows, max(BAND_ROWS, -(-t // BANDS)))
     pairs = max(1, BLOCK_BYTES // (4 * max(1, r * rows * s)))                   # of an example and a head of keys
     heads = _divisor(g, pairs)
     examples = _divisor(b, pairs // g) if heads == g else min(b, 1)
-    return Block(rows, examples, heads), Block(_rows(b * h, t, s, MOST_ROWS), b, g)
+    return Block(rows, examples, heads), all_heads
 
 
 def _divisor(n: int, most: int) -> int:

@@ -30,7 +30,7 @@ import numpy as np
 from jax import Array, lax
 from jaxtyping import Float, Int8
 
-from ..adjoint import any_mode, layout_of, partitioned, wide
+from ..adjoint import any_mode, layout_of, may_be_sharded, partitioned, wide
 from .one_pass import in_one_pass
 from .pooling_windows import Windows, resolved
 
@@ -147,7 +147,8 @@ def few_at_a_time(x: Array, windows: Windows) -> tuple[Array, Array]:
     first = windows.first(x.ndim)
     n, example = math.prod(x.shape[:first]), x.shape[first:]
     both: Any = lambda x: in_one_pass(*with_argmax(x, windows))
-    if x.size * x.dtype.itemsize < LARGE_BYTES or not any(map(any, windows.padding)):
+    small = x.size * x.dtype.itemsize < LARGE_BYTES
+    if small or not any(map(any, windows.padding)) or may_be_sharded():
         return both(x)
     few = BLOCK_BYTES // (math.prod(example) * x.dtype.itemsize)
     block = max((b for b in range(1, min(few, n) + 1) if n % b == 0), default=1)

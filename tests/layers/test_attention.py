@@ -1,13 +1,22 @@
 """attention itself: every option against the scores written out, what is kept, how memory grows."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from adjax import attention
 from adjax.layers import attention_blocks
+from adjax.layers.attention import _attention
+from adjax.layers.attention_operands import Block, checked
 from tests.cases import assert_close, normal
+from tests.conftest import DEVICES
 from tests.layers.families.attention import in_blocks, plain_attention
 
 OPTIONS = {                                                         # t, s, g, r, rows, options
@@ -52,6 +61,58 @@ def test_the_gradient_of_a_bias_has_its_shape(shape, rng):
     got, want = of(in_blocks), of(plain_attention)
     assert got.shape == shape
     np.testing.assert_allclose(got, want, atol=1e-13)
+
+
+@pytest.mark.parametrize("block", [(2, 1, 1), (2, 1, 2), (2, 1, 4), (2, 2, 4), (2, 4, 4)], ids=str)
+def test_heads_and_examples_at_a_time(block, rng):
+    """Some heads of an example, all heads of some examples, everything; biases of each head, and shared by examples."""
+    q, k, v = normal(rng, 4, 3, 8, 2), normal(rng, 4, 5, 4, 2), normal(rng, 4, 5, 4, 3)
+    for bias in (normal(rng, 4, 8, 3, 5), normal(rng, 8, 1, 5), normal(rng, 4, 1, 1, 5)):
+        given = q, k, v, bias
+        tangents, u = jax.tree.map(lambda x: normal(rng, *x.shape), given), normal(rng, 4, 3, 8, 3)
+
+        def ours(q, k, v, bias):
+            at, sight = checked(q, k, v, None, bias, False, None, None, None)
+            return _attention(at, sight._replace(block=Block(*block), other=Block(3, 4, 4)))
+
+        def both(f, given=given, tangents=tangents, u=u):
+            return jax.vjp(f, *given)[1](u), jax.jvp(f, given, tangents)
+
+        assert_close(*(jax.jit(lambda f=f: both(f))() for f in (ours, plain_attention)), 1e-12)
+
+
+def of_one_process(code):
+    """What a process with one CPU device prints."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_blocks_on_one_device():
+    """Heads divide g, examples divide b, all heads if of more than one example; no larger than a block may be."""
+    code = """if True:
+        import itertools
+        from adjax.layers.attention_operands import BLOCK_BYTES, LEAST_ROWS, _blocks
+        sizes = (0, 1, 6), (1, 100, 5000), (0, 77, 9000), (1, 6), (1, 4), (False, True)
+        for b, t, s, g, r, causal in itertools.product(*sizes):
+            block, other = _blocks((b, t, g * r, 8), s, g, causal)
+            assert g % block.heads == 0 and (block.heads == g or block.examples <= 1) and other[1:] == (b, g)
+            assert b == block.examples == 0 or b % block.examples == 0
+            small = 4 * r * s * block.rows * block.heads * block.examples <= BLOCK_BYTES
+            assert 1 <= block.rows <= t and (small or block.rows <= LEAST_ROWS and block.heads * block.examples <= 1)
+            print(block != other)
+    """
+    assert set(of_one_process(code).split()) == {"True", "False"}
+
+
+@pytest.mark.parametrize("spec", [P("data"), P(None, None, "data")], ids=["examples", "heads"])
+def test_sharded_examples_and_heads_are_not_gathered(spec):
+    """Where the partitioner decides, at a size that one device takes head by head."""
+    mesh = jax.make_mesh((DEVICES,), ("data",), axis_types=(AxisType.Auto,))
+    x = jax.ShapeDtypeStruct((8, 512, 8, 32), jnp.float32, sharding=NamedSharding(mesh, spec))
+    program = jax.jit(lambda q, k, v, dO: jax.vjp(attention, q, k, v)[1](dO)).lower(x, x, x, x).compile().as_text()
+    assert "while(" in program and "all-gather" not in program
 
 
 def test_a_query_that_sees_nothing(rng):

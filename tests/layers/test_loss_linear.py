@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from adjax import AffineParams
+from adjax.layers import loss_blocks
 from adjax.layers.loss_linear import Operands, Options, Sizes, in_blocks
 from tests.cases import assert_close, normal
 from tests.layers.families.loss import distribution, plain_cross_entropy
@@ -53,3 +54,15 @@ def test_every_mode_and_order(sizes, soft, masked, reduction, rng):
 
     got, want = (jax.jit(partial(derivatives, f))(args, tangents, u) for f in (ours, plain))
     assert_close(got, want, 1e-12)
+
+
+@pytest.mark.parametrize("sizes", [Sizes(2, 7), Sizes(2, 5)], ids=str)
+def test_a_large_dW_is_summed_a_few_columns_at_a_time(sizes, rng, monkeypatch):
+    """Two columns at a time here, a last one alone."""
+    monkeypatch.setattr(loss_blocks, "PRODUCT_BYTES", 2 * 3 * 8)
+    W, b, x = normal(rng, 3, 7), normal(rng, 7), normal(rng, 5, 3)
+    ours = lambda W, b, x: in_blocks(Operands(AffineParams(W, b), x, LABELS, None), Options(0, 0, None), "sum", sizes)
+    plain = lambda W, b, x: plain_cross_entropy(x @ W + b, LABELS, reduction="sum")
+    got, want = (jax.jit(jax.grad(f, (0, 1, 2))) for f in (ours, plain))
+    assert got.lower(W, b, x).as_text().count("tensor<3x2xf64>") > 2
+    assert_close(got(W, b, x), want(W, b, x), 1e-12)

@@ -29,7 +29,7 @@ def both_modes(f, args, u):
     return y, back(u), jax.jvp(f, args, args)[1]
 
 
-def compare(ours, plain, args, rng, rtol=1e-12):
+def assert_agree(ours, plain, args, rng, rtol=1e-12):
     u = normal_like(rng, jax.eval_shape(plain, *args))
     got, want = (jax.jit(partial(both_modes, f))(args, u) for f in (ours, plain))
     assert_same_types(got, want)
@@ -127,7 +127,7 @@ def test_the_new_state_keeps_the_dtype_of_the_old(rng):
 
 def test_the_new_state_is_differentiable_as_in_plain_jax(rng):
     ours, plain = (lambda p, x, s, f=f: f(p, x, s, train=True) for f in (batch_norm, plain_batch_norm))
-    compare(ours, plain, arguments(4, 5, 3, state=True)(rng), rng)
+    assert_agree(ours, plain, arguments(4, 5, 3, state=True)(rng), rng)
 
 
 def test_evaluating_uses_the_state_and_returns_it(rng):
@@ -140,7 +140,7 @@ def test_evaluating_uses_the_state_and_returns_it(rng):
             lambda *args, f=f, m=m: f(*args, train=False, where=m)[0]
             for f, m in ((batch_norm, mask), (plain_batch_norm, None if mask is None else mask[..., None]))
         )
-        compare(ours, plain, (params, x, state), rng)
+        assert_agree(ours, plain, (params, x, state), rng)
 
 
 # Statistics across devices
@@ -220,7 +220,8 @@ def test_two_axes_and_a_mask(rng):
     batch = P(("a", "b"))
     over = jax.shard_map(f, mesh=mesh, in_specs=(P(), batch, P(), batch), out_specs=(batch, P()))
     ours = lambda *args: over(*args, mask)
-    compare(ours, lambda *args: plain_batch_norm(*args, train=True, where=mask[..., None]), (params, x, state), rng)
+    plain = lambda *args: plain_batch_norm(*args, train=True, where=mask[..., None])
+    assert_agree(ours, plain, (params, x, state), rng)
 
 
 # Masks
@@ -240,7 +241,7 @@ def test_masks_of_every_shape(name, rng):
     shape, x_shape = MASKS[name]
     mask = jnp.asarray(rng.random(shape) < 0.6)
     whole = mask if len(shape) == len(x_shape) else mask[..., None]
-    compare(trained(batch_norm, where=mask), trained(plain_batch_norm, where=whole), arguments(*x_shape)(rng), rng)
+    assert_agree(trained(batch_norm, where=mask), trained(plain_batch_norm, where=whole), arguments(*x_shape)(rng), rng)
 
 
 def test_what_is_masked_has_no_part_in_anything(rng):
@@ -319,9 +320,11 @@ def test_no_implicit_rank_promotion(rng):
     params, x, state = arguments(4, 2, 5, 3, state=True)(rng)
     mask = jnp.ones((4, 2, 5), bool)
     with jax.numpy_rank_promotion("raise"):
-        jax.grad(lambda p: jnp.sum(group_norm(p, x, groups=3)))(params)
+        gradients = [jax.grad(lambda p: jnp.sum(group_norm(p, x, groups=3)))(params)]
         for train in (True, False):
-            jax.grad(lambda p, t=train: jnp.sum(batch_norm(p, x, state, train=t, where=mask)[0]))(params)
+            of = lambda p, t=train: jnp.sum(batch_norm(p, x, state, train=t, where=mask)[0])
+            gradients.append(jax.grad(of)(params))
+    assert all(g.shape == (3,) for g in jax.tree.leaves(gradients))
 
 
 # What is kept, and what is computed

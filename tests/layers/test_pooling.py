@@ -242,6 +242,7 @@ def test_what_runs_elsewhere_is_the_same(at, rng):
 def test_a_large_padded_array_goes_in_blocks(rng, shape, loops, monkeypatch):
     """Where a divisor of the number of examples makes a block, of at most two examples here."""
     monkeypatch.setattr(pooling, "LARGE_BYTES", 0)
+    monkeypatch.setattr(pooling, "may_be_sharded", lambda: False)
     monkeypatch.setattr(pooling, "BLOCK_BYTES", 2 * 7 * 8 * 3 * 4)
     x = jnp.asarray(rng.integers(-5, 5, shape), jnp.float32).at[..., 3:5, 3, 0].set(jnp.nan)
     windows = resolved("here", x, (3, 3), 2, 1)

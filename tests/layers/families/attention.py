@@ -23,9 +23,9 @@ def in_blocks(
     q: Array, k: Array, v: Array, bias: Array | None = None, *, rows: int = 2, mask: Array | None = None,
     causal: bool = False, scale: float | None = None, window: int | None = None, softcap: float | None = None,
 ) -> Array:  # fmt: skip
-    """`attention` in blocks of so many queries of a head of keys."""
+    """`attention` in blocks of so many queries of a head of keys, and elsewhere of all heads."""
     at, sight = checked(q, k, v, mask, bias, causal, scale, window, softcap)
-    return _attention(at, sight._replace(block=Block(rows, 1, 1), other=Block(rows, 1, 1)))
+    return _attention(at, sight._replace(block=Block(rows, 1, 1), other=Block(rows, *k.shape[0:3:2])))
 
 
 def plain_attention(
@@ -60,6 +60,7 @@ MASK = np.random.default_rng(0).random((2, 1, 5, 4)) < 0.6
 MASK[:, :, 1] = False                                               # a query that sees nothing
 CASES = [
     case("window", (1, 4, 4, 2), (1, 5, 2, 2), 1, causal=True, window=3),                             # loops
+    case("causal", (2, 5, 2, 3), (2, 4, 1, 3), 2, causal=True),                                       # bands
     case("bias, mask, softcap", (2, 5, 2, 3), (2, 4, 2, 3), 2, (2, 1, 4), mask=MASK, softcap=1.5),    # and a rest
 ]
 
