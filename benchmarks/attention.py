@@ -16,17 +16,14 @@ import numpy as np
 
 from adjax import attention
 from benchmarks.harness import (
-    Bar,
     Contender,
-    Entry,
     Options,
     Row,
     Table,
-    compile_timed,
     contest,
     faster_at_least,
-    forward_backward,
     gemm_ceiling,
+    growth_table,
     jax_contenders,
     jax_program,
     normal,
@@ -177,21 +174,15 @@ def jvp_contest(heads: Heads, options: Options) -> Table:
 
 
 def growth(options: Options) -> Table:
-    """Temporaries of the forward and backward pass of four times as many queries and keys: compiled, not run."""
-    sizes = (64, 256) if options.smoke else (2048, 8192)
-    entries = []
-    for t in sizes:
+    """Temporaries of the forward and backward pass of four times as many queries and keys."""
+
+    def work(t: int) -> Any:
         heads = replace(CAUSAL, t=t)
-        of = jax.ShapeDtypeStruct((1, t, heads.h, heads.d), jnp.float32)
-        measures = {
-            name: (compile_timed(forward_backward(f), (of,) * 3, of).temporaries or float("nan")) / 1e6
-            for name, f in (("adjax", heads.ours), ("plain", heads.plain))
-        }
-        entries.append(Entry(f"t = {t}", measures))
-    first, last = (entry.measures for entry in entries)
-    bar = Bar("temporaries: grow by", last["adjax"] / first["adjax"], "<=", 4.4)
-    columns = (("adjax MB", "{adjax:.1f}"), ("plain autodiff MB", "{plain:.1f}"))
-    return Table("attention causal, memory", columns, entries, bars=[] if options.smoke else [bar])
+        x = jax.ShapeDtypeStruct((1, t, heads.h, heads.d), jnp.float32)
+        return {"adjax": heads.ours, "autodiff": heads.plain}, (x, x, x), x
+
+    sizes = (64, 256) if options.smoke else (2048, 8192)
+    return growth_table("attention causal, memory", {f"t = {t}": work(t) for t in sizes}, 4.4, options)
 
 
 def sweep(shapes: list[Heads], options: Options) -> Table:

@@ -16,18 +16,15 @@ import numpy as np
 
 from adjax import AffineParams, cross_entropy, linear_cross_entropy
 from benchmarks.harness import (
-    Bar,
     Contender,
-    Entry,
     Options,
     Row,
     Table,
-    compile_timed,
     contest,
     copy_ceiling,
     faster_at_least,
-    forward_backward,
     gemm_ceiling,
+    growth_table,
     jax_contender,
     jax_contenders,
     normal,
@@ -143,21 +140,15 @@ def in_torch(kind: str, inputs: tuple[jax.Array, ...], labels: jax.Array, dL: ja
 
 
 def growth(options: Options) -> Table:
-    """Temporaries of the forward and backward pass of eight times as many rows: compiled, not run."""
-    n, d, v = (8, 4, 12) if options.smoke else JUDGED[1]
-    entries = []
-    for rows in (n, 8 * n):
-        inputs = jax.ShapeDtypeStruct((d, v), jnp.float32), jax.ShapeDtypeStruct((rows, d), jnp.float32)
-        labels, dL = jnp.zeros(rows, jnp.int32), jnp.float32(1)
-        measures = {
-            name: (compile_timed(forward_backward(partial(f, labels=labels)), inputs, dL).temporaries or np.nan) / 1e6
-            for name, f in (("adjax", ours), ("plain", plain))
-        }
-        entries.append(Entry(f"n = {rows}", measures))
-    first, last = (entry.measures for entry in entries)
-    bars = [] if options.smoke else [Bar("temporaries: grow by", last["adjax"] / first["adjax"], "<=", 1.3)]
-    columns = (("adjax MB", "{adjax:.1f}"), ("plain autodiff MB", "{plain:.1f}"))
-    return Table("linear_cross_entropy, memory", columns, entries, bars=bars)
+    """Temporaries of the forward and backward pass of eight times as many rows."""
+    n, d, v = SMOKE[1] if options.smoke else JUDGED[1]
+
+    def work(n: int) -> Any:
+        inputs = jax.ShapeDtypeStruct((d, v), jnp.float32), jax.ShapeDtypeStruct((n, d), jnp.float32)
+        of = lambda f: partial(f, labels=jnp.zeros(n, jnp.int32))
+        return {"adjax": of(ours), "autodiff": of(plain)}, inputs, jnp.float32(1)
+
+    return growth_table("linear_cross_entropy, memory", {f"n = {m}": work(m) for m in (n, 8 * n)}, 1.3, options)
 
 
 def sweep(shapes: tuple[Sizes, ...], options: Options) -> Table:

@@ -3,6 +3,7 @@
 from benchmarks.harness.bars import faster_at_least, temporaries_at_most, time_at_most
 from benchmarks.harness.ceilings import Ceiling, copy_ceiling, gemm_ceiling
 from benchmarks.harness.contest import Contender, contest
+from benchmarks.harness.growth import growth_table
 from benchmarks.harness.options import Options
 from benchmarks.harness.peers import (
     Unavailable,
@@ -38,6 +39,7 @@ __all__ = [
     "faster_at_least",
     "forward_backward",
     "gemm_ceiling",
+    "growth_table",
     "jax_contender",
     "jax_contenders",
     "jax_program",

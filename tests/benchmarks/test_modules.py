@@ -1,10 +1,11 @@
 """The benchmark modules themselves: found by glob, and the cheap rows of affine run."""
 
+import jax.numpy as jnp
 import pytest
 
 from benchmarks import affine, compiling
 from benchmarks.__main__ import find_rows
-from benchmarks.harness import Options
+from benchmarks.harness import Options, growth_table
 
 SMOKE = Options(smoke=True)
 
@@ -13,7 +14,18 @@ def test_every_module_is_found_with_the_shapes_of_the_issue():
     names = list(find_rows(Options()))
     for shape in ("512×1024×1024", "64×4096×4096", "4096×64×64", "8×32×32"):
         assert f"affine: affine {shape}" in names
-    assert {name.split(":")[0] for name in names} >= {"affine", "compiling", "importing"}
+    modules = "affine", "attention", "compiling", "embedding", "importing", "layer_norm", "loss", "swiglu"
+    assert {name.split(":")[0] for name in names} >= set(modules)
+    for row in ("attention: attention causal, 1×2048×8×64", "loss: linear_cross_entropy 1024×512×32000"):
+        assert row in names
+
+
+def test_growth_is_that_from_the_first_size_to_the_last():
+    square = lambda x: jnp.outer(x, x) @ x
+    sizes = {str(n): ({"adjax": square, "autodiff": square}, (jnp.ones(n),), jnp.ones(n)) for n in (64, 128)}
+    (bar,) = growth_table("outer", sizes, 3.0, Options()).bars
+    assert bar.status == "miss" and 3.5 < bar.value < 4.5
+    assert growth_table("outer", sizes, 3.0, SMOKE).bars[0].status == "not judged"
 
 
 def test_affine_compiles_to_the_products_of_autodiff():

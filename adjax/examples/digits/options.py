@@ -82,9 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="dtype of the layers, forward and backward; with a half-precision dtype, parameters, loss and optimizer "
         f"stay in float32, and float16 scales the loss so that small cotangents survive (default {default.dtype})",
     )
-    parser.add_argument(
-        "--plot", type=png, metavar="FILE", help="write the learning curves and the misclassified digits as PNG"
-    )
+    meaning = "write the learning curves and the misclassified digits as PNG"
+    parser.add_argument("--plot", type=png, metavar="FILE", help=meaning)
 
 
 def chosen(given: argparse.Namespace) -> Options:
