@@ -5,6 +5,7 @@ allowed, because the reference of the affine map is literally `X @ W + b`; that 
 test of its own.
 """
 
+import gc
 import os
 import zlib
 
@@ -20,6 +21,7 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
     jax.config.update("jax_num_cpu_devices", DEVICES)               # child processes would inherit XLA_FLAGS
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+gc.set_threshold(50_000, 20, 100)                                   # tracing makes much garbage, and the heap is large
 
 
 @pytest.fixture

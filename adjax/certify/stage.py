@@ -19,12 +19,12 @@ import numpy as np
 from ..adjoint.undecorated import narrowest
 from . import plain
 from .probes import Numbers, generator, widened
+from .quick import quick_options
 from .subject import Arrays, Leaf, Subject
 
 ULPS = 4.0              # the mean size of a perturbation that measures the noise floor, in units of the resolution
 DRAWS = 5               # perturbations tried; the second largest counts, so that one that crosses a kink does not
 EPS = float(np.finfo(np.float64).eps)
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 WAYS = {"vjp": plain.reverse, "jvp": plain.forward_columns, "differences": plain.difference_columns}
 
 
@@ -80,7 +80,7 @@ class Stage:
     def _jit(self, function: Callable[..., Any]) -> Any:
         """`jax.jit`; the twin's programs run a few times each, so XLA is told to spend less on making them fast."""
         quick = self.twin and jax.default_backend() == "cpu"
-        return jax.jit(function, compiler_options=QUICK if quick else None)
+        return jax.jit(function, compiler_options=quick_options() if quick else None)
 
     def _in_precision(self, form: plain.Form) -> plain.Form:
         """Floating arguments that are not differentiated come in the stage's dtypes too."""

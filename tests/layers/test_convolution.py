@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from adjax import ConvParams, conv, conv_transpose
+from adjax.certify.quick import quick_options
 from adjax.layers import convolution_cpu, convolution_definition, convolution_native
 from adjax.layers.convolution_geometry import Geometry
 from tests.cases import assert_close, normal
@@ -16,7 +17,6 @@ from tests.layers.families.convolution import plain_conv
 
 SHAPES = [((7,), (3,)), ((5, 4), (3, 2)), ((2, 3), (4, 5)), ((3, 4, 2), (2, 3, 1))]          # s, k
 ALL = itertools.product((1, 3), ("SAME", "CIRCULAR", 4), (1, 2), (1, 2, 4))
-QUICK = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
 OPTIONS = [dict(zip(("stride", "padding", "dilation", "groups"), values, strict=True)) for values in list(ALL)[::5]]
 
 
@@ -37,7 +37,7 @@ def test_every_option(s, k, rng):
         x = normal(rng, 2, *s, 4)
         given = options | {"padding": [(4, 3)] * len(s)} if options["padding"] == 4 else options
         dY = normal(rng, *jax.eval_shape(partial(plain_conv, **given), params, x).shape)
-        f = jax.jit(partial(both_layers, given=given), compiler_options=QUICK)
+        f = jax.jit(partial(both_layers, given=given), compiler_options=quick_options())
         got, want, (there, back) = f(params, x, dY)
         assert_close(got, want, 1e-12)
         scale = float(jnp.linalg.norm(there) * jnp.linalg.norm(dY))

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from adjax import einsum
+from adjax.certify.quick import quick_options
 from adjax.layers.subscripts import backward_specs, parse, steps
 from tests.cases import as_dtype, assert_close, assert_same_types, normal, normal_like
-
-QUICK = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
 
 
 def forward_and_backward(f, operands, dY):
@@ -74,7 +73,7 @@ def test_random_specs(dtype, rng):
             functions = [partial(einsum, spec) for spec, _ in specs]
             return [forward_and_backward(f, *p) for f, p in zip(functions, problems, strict=True)]
 
-        return jax.jit(f, compiler_options=QUICK)(problems)
+        return jax.jit(f, compiler_options=quick_options())(problems)
 
     for (spec, shapes), got, want in zip(specs, all_of(einsum), all_of(jnp.einsum), strict=True):
         try:
@@ -159,7 +158,8 @@ def test_every_entry_is_within_the_rounding_bound(name, dtype, rng):
     """`terms` roundings in the accumulator, one in the result, of a sum of products; to first order."""
     spec, *shapes = SPECS[name]
     exact = problem(rng, spec, *shapes)
-    got = jax.jit(partial(forward_and_backward, partial(einsum, spec)), compiler_options=QUICK)(*as_dtype(exact, dtype))
+    both = jax.jit(partial(forward_and_backward, partial(einsum, spec)), compiler_options=quick_options())
+    got = both(*as_dtype(exact, dtype))
     want = forward_and_backward(partial(jnp.einsum, spec), *exact)
     magnitude = forward_and_backward(partial(jnp.einsum, spec), *jax.tree.map(jnp.abs, exact))
     unit = lambda t: float(jnp.finfo(t).eps) / 2

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from adjax import avg_pool, global_avg_pool, max_pool
+from adjax.certify.quick import quick_options
 from adjax.layers import pooling, pooling_average
 from adjax.layers.one_pass import in_one_pass
 from adjax.layers.pooling_windows import resolved
@@ -40,12 +41,11 @@ WINDOWS = {                                                         # shape of x
 every_window = pytest.mark.parametrize("at", WINDOWS.values(), ids=WINDOWS)
 
 
-QUICK = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
 
 
 def quickly(f, *args):
     """f(*args), compiled as a whole and with little effort."""
-    return jax.jit(f, compiler_options=QUICK)(*args)
+    return jax.jit(f, compiler_options=quick_options())(*args)
 
 
 def modes(f, x, dY, dx):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
+from adjax.certify.quick import quick_options
 from tests.cases import as_dtype, assert_close, assert_same_types, normal, normal_like
 from tests.layers.families import FAMILIES, MAIN, VARIANTS
 from tests.layers.rows import ROWS, Problem
@@ -32,20 +33,6 @@ EAGER = [
 ]  # fmt: skip
 
 
-def quick():
-    """What makes XLA:CPU compile in less time; the last option, which does most, is not known to every version."""
-    options = {"xla_backend_optimization_level": "0", "xla_llvm_disable_expensive_passes": True}
-    everything = {**options, "xla_cpu_use_fusion_emitters": False}
-    try:
-        jax.jit(lambda: 0, compiler_options=everything).lower().compile()
-    except jax.errors.JaxRuntimeError:
-        return options
-    return everything
-
-
-QUICK = quick()
-
-
 @functools.cache
 def problem(case, row):
     """Where a row is evaluated, in float64; the same numbers for every dtype."""
@@ -60,7 +47,7 @@ def problem(case, row):
 
 @functools.cache
 def expected(case, row):
-    return jax.jit(on(row, case.reference, case), compiler_options=QUICK)(*problem(case, row)[:-1])
+    return jax.jit(on(row, case.reference, case), compiler_options=quick_options())(*problem(case, row)[:-1])
 
 
 def on(row, f, case):
@@ -85,7 +72,7 @@ def label(value):
 @pytest.mark.parametrize(("case", "row", "dtype"), MATRIX, ids=label)
 def test_jit(case, row, dtype):
     at = as_dtype(problem(case, row)[:-1], dtype)
-    options = None if case is AFFINE and dtype == jnp.float64 else QUICK
+    options = None if case is AFFINE and dtype == jnp.float64 else quick_options()
     got = jax.jit(on(row, case.function, case), compiler_options=options)(*at)
     assert_same_types(got, as_dtype(expected(case, row), dtype))
     assert_close(got, expected(case, row), 1e-12 if dtype == jnp.float64 else STEPS * float(jnp.finfo(dtype).eps))
@@ -100,7 +87,7 @@ def test_eager(row):
 
 @pytest.mark.parametrize(("case", "row"), IN_VARIANTS, ids=label)
 def test_variants(case, row):
-    got = jax.jit(on(row, case.function, case), compiler_options=QUICK)(*problem(case, row)[:-1])
+    got = jax.jit(on(row, case.function, case), compiler_options=quick_options())(*problem(case, row)[:-1])
     assert_same_types(got, expected(case, row))
     assert_close(got, expected(case, row), 1e-12)
 
