@@ -11,14 +11,18 @@ by −r³ Π(X δX), so δX̂ = r (δX − X̂ Π(X̂ δX)), again symmetric. Wi
 
     dX = r (g − Π g − (X − μ) r² Π(g (X − μ))),    dscale = Σₙ dY (X − μ) r,    dbias = Σₙ dY
 
-where rms_norm has no term Π g. The mean is summed relative to the first entry of the row, which is no further than √c σ
-from it: no digits are lost where |μ| ≫ σ.
+where rms_norm has no term Π g. With T = dY (X − μ) the sums are products of a matrix and a vector: c Π g = dY scale,
+c Π(g (X − μ)) = T scale, dscale = Tᵀ r. As such XLA:CPU computes them here; of sums over products it makes loops that
+write arrays as large as X for other consumers to read, and to map fresh memory takes longer than all the arithmetic.
+
+The mean is summed twice, the second time relative to the first: no digits are lost where |μ| ≫ σ.
 
 Residuals: X, scale, and r of every row, in layer_norm μ too; of bias only its type.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,8 +31,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from ..adjoint import Like, any_mode, layout_of, like, partitioned
-from .normalization import NormParams, along, check_channels, fresh, working_dtype
+from ..adjoint import Like, any_mode, contract, like
+from .normalization import NormParams, along, check_channels, working_dtype
 
 
 class RowResiduals(NamedTuple):
@@ -106,9 +110,9 @@ def _norm_fwd(
 ) -> tuple[Array, RowResiduals]:
     scale, bias = params
     x_ = x.astype(working_dtype(x, *params))
-    mean = _mean(x_) if centred else None                                  # (n, c) -> (n, 1)
-    r = lax.rsqrt(_average(jnp.square(_from(x_, mean))) + eps)             # (n, c) -> (n, 1)
-    y = _from(x_, mean) * fresh(r)[0]                                      # (n, c)
+    mean, square = _moments(x_) if centred else (None, _average(jnp.square(x_)))   # (n, c) -> (n, 1)
+    r = lax.rsqrt(square + eps)                                            # (n, 1)
+    y = _from(x_, mean) * r                                                # (n, c)
     y = y if scale is None else y * along(scale.astype(r.dtype), x)
     y = y if bias is None else y + along(bias.astype(r.dtype), x)
     return y.astype(x.dtype), RowResiduals(scale, like(bias), x, mean, r)
@@ -118,14 +122,16 @@ def _norm_bwd(
     eps: float, centred: bool, residuals: RowResiduals, dY: Float[Array, "*n c"]
 ) -> tuple[NormParams, Array]:
     scale, bias, x, mean, r = residuals
-    x_, dY_ = x.astype(r.dtype), dY.astype(r.dtype)
-    g = dY_ if scale is None else dY_ * along(scale.astype(r.dtype), x)
-    rows = range(x.ndim - 1)
-    dbias = None if bias is None else jnp.sum(dY_, rows)                   # (n, c) -> (c,)
-    dscale = None if scale is None else jnp.sum(dY_ * (_from(x_, mean) * fresh(r)[0]), rows)   # (n, c) -> (c,)
-    C = _average(g * _from(x_, mean))                                      # (n, c) -> (n, 1)
-    dX = g - _from(x_, mean) * (r * r * C)                                 # (n, c)
-    dX = (dX - _average(g) if centred else dX) * r                         # (n, c)
+    dY_ = dY.astype(r.dtype)
+    scale_ = None if scale is None else scale.astype(r.dtype)
+    X = _from(x.astype(r.dtype), mean)                                     # (n, c): X − μ
+    T = dY_ * X                                                            # (n, c)
+    C = _average(T, scale_)                                                # (n, c)(c,) -> (n, 1): Π(g (X − μ))
+    dscale = None if scale is None else _sum_of_rows(T, r)                 # (c, n)(n, 1) -> (c,)
+    dbias = None if bias is None else jnp.sum(dY_, range(x.ndim - 1))      # (n, c) -> (c,)
+    g = dY_ if scale_ is None else dY_ * along(scale_, x)                  # (n, c)
+    dX = g - X * (r * r * C)                                               # (n, c)
+    dX = (dX - _average(dY_, scale_) if centred else dX) * r               # (n, c)
     return NormParams(dscale, dbias), dX.astype(x.dtype)
 
 
@@ -133,16 +139,44 @@ _norm.defvjp(_norm_fwd, _norm_bwd)
 
 
 def _from(x: Array, mean: Array | None) -> Array:
-    """X − μ, for this consumer alone."""
-    return x if mean is None else x - fresh(mean)[0]
+    """X − μ."""
+    return x if mean is None else x - mean
 
 
-def _average(t: Array) -> Array:
-    """Π, its axis kept as 1."""
-    return jnp.sum(t, -1, keepdims=True) / max(t.shape[-1], 1)             # (n, c) -> (n, 1)
+def _moments(x: Float[Array, "*n c"]) -> tuple[Float[Array, "*n 1"], Float[Array, "*n 1"]]:
+    """μ = m + δ with δ = Π(X − m), and σ² = Π(X − m − δ)², where m is the mean as it is first summed.
+
+    As m is any number, it has no derivative.
+    """
+    m = lax.stop_gradient(_average(x))                                     # (n, c) -> (n, 1)
+    delta = _average(x - m)                                                # (n, c) -> (n, 1)
+    return m + delta, _average_square(x - m - delta)
 
 
-def _mean(x: Array) -> Array:
-    """μ = x₀ + Π (X − x₀). As x₀ is any number, it has no derivative."""
-    first = partitioned(lambda x: x[..., :1], lax.stop_gradient(x), axes=(*layout_of(x)[:-1], None))
-    return first + _average(x - first)
+def _average(t: Float[Array, "*n c"], weight: Float[Array, " c"] | None = None) -> Float[Array, "*n 1"]:
+    """Π of t times the weight."""
+    if weight is None:
+        total = jnp.sum(t, -1)                                             # (n, c) -> (n,)
+    else:
+        product = partial(contract, "...c,c->...")                         # (n, c)(c,) -> (n,)
+        total = _on_cpu(product, lambda t, w: jnp.sum(t * along(w, t), -1), t, weight)
+    return jnp.expand_dims(total, -1) / max(t.shape[-1], 1)
+
+
+def _average_square(t: Float[Array, "*n c"]) -> Float[Array, "*n 1"]:
+    """Π t²."""
+    product = lambda t: contract("...c,...c->...", t, t)                   # (n, c)(n, c) -> (n,)
+    total = _on_cpu(product, lambda t: jnp.sum(jnp.square(t), -1), t)
+    return jnp.expand_dims(total, -1) / max(t.shape[-1], 1)
+
+
+def _sum_of_rows(t: Float[Array, "*n c"], r: Float[Array, "*n 1"]) -> Float[Array, " c"]:
+    """Tᵀ r."""
+    product = lambda t, r: contract("...c,...->c", t, r[..., 0])           # (n, c)(n,) -> (c,)
+    return _on_cpu(product, lambda t, r: jnp.sum(t * r, range(t.ndim - 1)), t, r)
+
+
+def _on_cpu(product: Callable[..., Array], total: Callable[..., Array], *operands: Array) -> Array:
+    """A sum of products: on CPU as a product of matrices, elsewhere as a sum, which reads its operands once."""
+    result: Array = lax.platform_dependent(*operands, cpu=product, default=total)
+    return result
