@@ -33,8 +33,6 @@ from .loss_rows import (
 )
 from .normalization import fresh, kept, working_dtype
 
-PRODUCT_BYTES = 2**24               # of dW at a time
-
 
 class Sizes(NamedTuple):
     """How much at a time."""
@@ -148,8 +146,9 @@ def _gradients(
         Z, of = _logits(params, x, labels, span), classes(v, options, span.start or 0)
         dZ = kept(dL * slopes(Z, _columns(labels, span), known, of, options), keep)          # (r, v)
         part = params.W[:, span].astype(Z.dtype)
-        dW = _with_product(dW, x.astype(Z.dtype), dZ, span) if W else None                   # (d, r)(r, v) -> (d, v)
-        db = _added(db, jnp.sum(dZ, 0), span.start or 0) if b else None                      #       (r, v) -> (v,)
+        product = contract("rd,rv->dv", x.astype(Z.dtype), dZ) if W else None                # (d, r)(r, v) -> (d, v)
+        dW = None if product is None else _added(dW, product, (0, span.start or 0))
+        db = _added(db, jnp.sum(dZ, 0), (span.start or 0,)) if b else None                      #       (r, v) -> (v,)
         dX += [contract("rv,dv->rd", dZ, part)] if X else []                                 # (r, v)(v, d) -> (r, d)
         dq += [kept(dL * slopes_of_labels(Z, known, options), keep)] if q else []            # (r, v)
     joined = lambda parts: jnp.concatenate(parts, -1) if len(parts) > 1 else (parts or [None])[0]
@@ -157,20 +156,12 @@ def _gradients(
     return (dW, db), (of_x, joined(dq).astype(labels.dtype) if q else None)
 
 
-def _with_product(dW: Array, x: Array, dZ: Array, span: slice) -> Float[Array, "d v"]:
-    """dW with Xᵀ dZ added at some columns, few enough at a time for the product to stay in the cache."""
-    few, start = max(1, PRODUCT_BYTES // (max(1, len(dW)) * dW.dtype.itemsize)), span.start or 0
-    for first in range(0, dZ.shape[1], few):
-        dW = _added(dW, contract("rd,rv->dv", x, dZ[:, first : first + few]), start + first)
-    return dW
-
-
-def _added(total: Array, part: Array, start: int) -> Array:
-    """The part added to the total, from a column on."""
+def _added(total: Array, part: Array, start: tuple[int, ...]) -> Array:
+    """The part added to the total, from an entry on."""
     if part.shape == total.shape:
         return total + part
-    here = lax.slice_in_dim(total, start, start + part.shape[-1], axis=-1)
-    return lax.dynamic_update_slice_in_dim(total, here + part, start, -1)
+    here = lax.dynamic_slice(total, start, part.shape)
+    return lax.dynamic_update_slice(total, here + part, start)
 
 
 def _counted(rows: Any) -> Any:

@@ -9,9 +9,10 @@ y is 1 at v = y and 0 elsewhere. With label smoothing ε, V classes and the weig
 
     dZ = dL ((Σ q' + 2 ζ lse) P − q'),    dq = dL (1 − ε) (lse − Z)
 
-The maximum m is taken out of everything, lse = m + ℓ with ℓ = log Σ exp(Z − m): two small statistics a row, from which
-P = exp(Z − m − ℓ) is recomputed. dZ is computed in float32 or wider and rounded last: of a class with P ≈ 1 in half
-precision nothing would be left if P were rounded before q' is subtracted.
+The maximum m is taken out of everything, lse = m + log s with s = Σ exp(Z − m): two small statistics a row, from which
+P = exp(Z − m)/s is recomputed, or, where one program has both passes, shared with the sum s. dZ is computed in float32
+or wider and rounded last: of a class with P ≈ 1 in half precision nothing would be left if P were rounded before q' is
+subtracted.
 
 The classes may come in parts, one after the other or one a device of a mesh axis, in order. A part has the sums
 
@@ -33,7 +34,7 @@ from jaxtyping import Float
 
 from ..adjoint import layout_of, partitioned
 from ..adjoint.cotangent import type_of, varying
-from .normalization import kept
+from .normalization import along, kept
 from .softmax import nonzero
 
 
@@ -65,7 +66,7 @@ class Statistics(NamedTuple):
     """Of every row, as a whole."""
 
     top: Float[Array, "*n"]            # m, 0 where all logits are −∞
-    log_sum: Float[Array, "*n"]        # ℓ, 0 there too
+    total: Float[Array, "*n"]          # s, 1 there
     weight: Float[Array, "*n"] | None  # Σ q'; None for class numbers, of which it is 1
 
 
@@ -87,7 +88,7 @@ def sums(Z: Float[Array, "*n v"], labels: Array, of: Classes, options: Options) 
     m, ε = _safe(top)[..., None], options.smoothing
     total = jnp.sum(jnp.exp(Z - m), -1)                                # (n, v) -> (n,)
     if is_index(labels):
-        target, weight = _of_index(Z - m, labels, of)
+        target, weight = _of_index(Z, m, labels, of)
     else:
         q = labels.astype(Z.dtype)
         target, weight = jnp.sum(q * (_finite(Z) - m), -1), jnp.sum(q, -1)
@@ -117,8 +118,8 @@ def over_devices(part: Sums, options: Options) -> Sums:
 def finished(whole: Sums, labels: Array, count: int, options: Options) -> tuple[Float[Array, "*n"], Statistics]:
     """L of every row, NaN where a class number is out of range, and the statistics to differentiate it."""
     index = is_index(labels)
-    log_sum = jnp.log(nonzero(whole.total))
-    at = Statistics(_safe(whole.top), log_sum, None if index else whole.weight)
+    at = Statistics(_safe(whole.top), nonzero(whole.total), None if index else whole.weight)
+    log_sum = _log_sum(at)
     L = (log_sum if index else whole.weight * log_sum) - whole.target
     if options.z_loss:
         L = L + options.z_loss * jnp.square(at.top + log_sum)
@@ -131,20 +132,21 @@ def slopes(
     """∂L/∂Z = (Σ q' + 2 ζ lse) P − q' at some columns; NaN where a class number is out of range."""
     factor = _valid(labels, of.of_all, Z.dtype) if at.weight is None else at.weight
     if options.z_loss:
-        factor = factor + 2 * options.z_loss * (at.top + at.log_sum)
-    P = jnp.exp((Z - at.top[..., None]) - at.log_sum[..., None])       # (n, v)
-    high, low = 1 - options.smoothing, options.smoothing / of.of_all
+        factor = factor + 2 * options.z_loss * (at.top + _log_sum(at))
+    exp = jnp.exp(Z - at.top[..., None])                               # (n, v): s P
     if is_index(labels):
-        hit = lax.broadcasted_iota(jnp.int32, Z.shape, Z.ndim - 1) == _own(labels, of)[..., None]
-        q = jnp.where(hit, high + low, low).astype(Z.dtype)            # (n, v)
+        number = along(jnp.arange(Z.shape[-1], dtype=jnp.int32), Z)    # (1, v)
+        q = (number == _own(labels, of)[..., None]).astype(Z.dtype)    # (n, v)
     else:
-        q = high * labels.astype(Z.dtype) + low                        # (n, v)
-    return P * factor[..., None] - q
+        q = labels.astype(Z.dtype)                                     # (n, v)
+    if options.smoothing:
+        q = (1 - options.smoothing) * q + options.smoothing / of.of_all
+    return exp * (factor / nonzero(at.total))[..., None] - q
 
 
 def slopes_of_labels(Z: Float[Array, "*n v"], at: Statistics, options: Options) -> Float[Array, "*n v"]:
     """∂L/∂q = (1 − ε) (lse − Z)."""
-    return (1 - options.smoothing) * (at.log_sum[..., None] - (_finite(Z) - at.top[..., None]))
+    return (1 - options.smoothing) * (_log_sum(at)[..., None] - (_finite(Z) - at.top[..., None]))
 
 
 def to_each_device(dL: Array, split: Any, options: Options) -> Array:
@@ -163,16 +165,21 @@ def _relative_to(top: Array, part: Sums) -> Sums:
     return Sums(top, part.total * jnp.exp(part.top - m), target, part.weight)
 
 
+def _log_sum(at: Statistics) -> Array:
+    """log s, 0 in a row of padding, whose s is 0."""
+    return jnp.log(nonzero(at.total))
+
+
 def _safe(top: Array) -> Array:
     return jnp.where(top == -jnp.inf, 0, top)
 
 
-def _of_index(Z: Array, labels: Array, of: Classes) -> tuple[Array, Array]:
-    """Z_y and 1 where class y is among the columns, else 0 and 0."""
+def _of_index(Z: Array, m: Array, labels: Array, of: Classes) -> tuple[Array, Array]:
+    """Z_y − m and 1 where class y is among the columns, else 0 and 0."""
     own = _own(labels, of)
     nearest = jnp.clip(own, 0, Z.shape[-1] - 1)
     pick = lambda Z, y: jnp.take_along_axis(Z, y[..., None], -1)[..., 0]
-    target = partitioned(pick, Z, nearest, axes=layout_of(Z)[:-1])
+    target = partitioned(pick, Z, nearest, axes=layout_of(Z)[:-1]) - m[..., 0]
     return kept(target, own == nearest), (own == nearest).astype(Z.dtype)
 
 
