@@ -3,7 +3,6 @@
 The two Pythons that CI runs share the table between them.
 """
 
-import sys
 import zlib
 
 import jax
@@ -11,8 +10,7 @@ import pytest
 
 from adjax import certify
 from tests.layers.families import CERTIFIED, FAMILIES
-
-HALF = sys.version_info >= (3, 13)
+from tests.sharing import shared
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -22,7 +20,7 @@ def small_memory():
     jax.clear_caches()
 
 
-@pytest.mark.parametrize("case", [c for c in CERTIFIED if zlib.crc32(c.name.encode()) % 2 == HALF], ids=repr)
+@pytest.mark.parametrize("case", shared(CERTIFIED), ids=repr)
 def test_layer_is_proven(case):
     contexts = None if case.everywhere else ()
     key = jax.random.key(zlib.crc32(case.name.encode()))

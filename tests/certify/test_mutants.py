@@ -5,7 +5,6 @@ least; the other dtypes share the rest. One right rule in four goes through all 
 runs every dtype, every context and many keys. The two Pythons that CI runs share the rules between them.
 """
 
-import sys
 import zlib
 
 import jax
@@ -14,6 +13,7 @@ import pytest
 from adjax import certify
 from tests.certify.mutants import MUTANTS
 from tests.certify.right import RIGHT
+from tests.sharing import shared
 
 
 def chosen(rule):
@@ -22,12 +22,6 @@ def chosen(rule):
     if number % 2 and "float64" in rule.dtypes:
         return "float64", number % 1000
     return rule.dtypes[number // 2 % len(rule.dtypes)], number % 1000
-
-
-def shared(rules):
-    """The half of the rules that this Python takes: 3.11 and 3.12 one, later ones the other."""
-    half = sys.version_info >= (3, 13)
-    return [rule for rule in rules if zlib.crc32(rule.name[::-1].encode()) % 2 == half]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,4 +1,7 @@
-"""Each planted wrong rule is really wrong, and JAX raises no objection to it."""
+"""Each planted wrong rule is really wrong, and JAX raises no objection to it.
+
+The two Pythons that CI runs share the rules between them.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import pytest
 from adjax.adjoint.undecorated import undecorated
 from tests.certify.mutants import MUTANTS
 from tests.certify.rules import Mutant
+from tests.sharing import shared
 
 AT_ONCE = [m for m in MUTANTS if m.law in ("adjoint", "linear") and not m.context and "float64" in m.dtypes]
 
@@ -50,7 +54,7 @@ def differ(got: Any, expected: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize("mutant", AT_ONCE, ids=repr)
+@pytest.mark.parametrize("mutant", shared(AT_ONCE), ids=repr)
 def test_is_wrong_at_the_given_point(mutant: Mutant, rng: np.random.Generator) -> None:
     f, values = of_floating(mutant.function(), mutant.at("float64"))
     reference = mutant.options.get("reference")
@@ -60,7 +64,7 @@ def test_is_wrong_at_the_given_point(mutant: Mutant, rng: np.random.Generator) -
     assert any(differ(rule(dy), adjoint(dy)) for dy in cotangents(y, rng))
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=repr)
+@pytest.mark.parametrize("mutant", shared(MUTANTS), ids=repr)
 def test_jax_raises_no_objection(mutant: Mutant) -> None:
     for dtype in mutant.dtypes:
         f, values = of_floating(mutant.function(), mutant.at(dtype))
