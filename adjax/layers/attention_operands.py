@@ -14,6 +14,7 @@ from .checks import check_array, kind
 from .normalization import check_real
 
 BLOCK_BYTES = 2**23                 # of the scores of a block, about
+CPU_BLOCK_BYTES = 2**21             # where they are to stay in the cache
 LEAST_ROWS, MOST_ROWS = 32, 512     # of a head's block
 BANDS, BAND_ROWS = 8, 128           # under `causal`: at most so many bands, each at least of so many queries
 
@@ -116,13 +117,13 @@ def _four_axes(name: str, x: Any, whole: tuple[int, ...]) -> Array | None:
 def _blocks(q: tuple[int, ...], s: int, g: int, causal: bool) -> tuple[Block, Block]:
     """On CPU and elsewhere: as many queries as fill a block, of as few or of all heads."""
     b, t, h, _ = q
-    r, all_heads = max(1, h // g), Block(_rows(b * h, t, s, MOST_ROWS), b, g)
+    r, all_heads = max(1, h // g), Block(_rows(BLOCK_BYTES, b * h, t, s, MOST_ROWS), b, g)
     if may_be_sharded():
         return all_heads, all_heads
-    rows = _rows(r, t, s, MOST_ROWS // r)
+    rows = _rows(CPU_BLOCK_BYTES, r, t, s, MOST_ROWS // r)
     if causal:
         rows = min(rows, max(BAND_ROWS, -(-t // BANDS)))
-    pairs = max(1, BLOCK_BYTES // (4 * max(1, r * rows * s)))                   # of an example and a head of keys
+    pairs = max(1, CPU_BLOCK_BYTES // (4 * max(1, r * rows * s)))                   # of an example and a head of keys
     heads = _divisor(g, pairs)
     examples = _divisor(b, pairs // g) if heads == g else min(b, 1)
     return Block(rows, examples, heads), all_heads
@@ -133,7 +134,7 @@ def _divisor(n: int, most: int) -> int:
     return max((m for m in range(1, min(most, n) + 1) if n % m == 0), default=min(n, 1))
 
 
-def _rows(heads: int, t: int, s: int, most: int) -> int:
+def _rows(fill: int, heads: int, t: int, s: int, most: int) -> int:
     """As many queries as fill a block of so many heads, a multiple of the least, and not more than `most`."""
-    fitting = BLOCK_BYTES // (4 * max(1, heads * s)) // LEAST_ROWS * LEAST_ROWS
+    fitting = fill // (4 * max(1, heads * s)) // LEAST_ROWS * LEAST_ROWS
     return max(1, min(t, max(LEAST_ROWS, min(fitting, most))))

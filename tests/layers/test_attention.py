@@ -93,13 +93,13 @@ def test_blocks_on_one_device():
     """Heads divide g, examples divide b, all heads if of more than one example; no larger than a block may be."""
     code = """if True:
         import itertools
-        from adjax.layers.attention_operands import BLOCK_BYTES, LEAST_ROWS, _blocks
+        from adjax.layers.attention_operands import CPU_BLOCK_BYTES, LEAST_ROWS, _blocks
         sizes = (0, 1, 6), (1, 100, 5000), (0, 77, 9000), (1, 6), (1, 4), (False, True)
         for b, t, s, g, r, causal in itertools.product(*sizes):
             block, other = _blocks((b, t, g * r, 8), s, g, causal)
             assert g % block.heads == 0 and (block.heads == g or block.examples <= 1) and other[1:] == (b, g)
             assert b == block.examples == 0 or b % block.examples == 0
-            small = 4 * r * s * block.rows * block.heads * block.examples <= BLOCK_BYTES
+            small = 4 * r * s * block.rows * block.heads * block.examples <= CPU_BLOCK_BYTES
             assert 1 <= block.rows <= t and (small or block.rows <= LEAST_ROWS and block.heads * block.examples <= 1)
             print(block != other)
     """
