@@ -251,7 +251,7 @@ def subgradient(prover: Prover, x: Numbers, passive: Arrays, e: Error, seed: int
     function has none, autodiff of the formula may be wrong, and a rule that agrees with the slopes is right.
     """
     i = next(k for k, leaf in enumerate(prover.subject.active) if leaf.name == e.leaf.name)
-    if e.got.shape != e.want.shape or not np.isfinite(e.got).all() or np.iscomplexobj(e.got):
+    if e.got.shape != e.want.shape or not np.isfinite(e.got).all() or np.iscomplexobj(e.got) or np.iscomplexobj(x[i]):
         return False
     directions = _directions_at(x, i, e, seed)
     tangents = [tuple(d if k == i else np.zeros(a.shape) for k, a in enumerate(x)) for d in directions]

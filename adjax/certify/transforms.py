@@ -12,8 +12,8 @@ Candidate = tuple[str, np.ndarray]
 
 
 def fits(got: np.ndarray, candidate: np.ndarray, tolerance: float) -> bool:
-    """Whether two arrays are the same to rounding."""
-    if got.shape != candidate.shape or not np.isfinite(got).all():
+    """Whether two arrays are the same to rounding, and finite."""
+    if got.shape != candidate.shape or not (np.isfinite(got).all() and np.isfinite(candidate).all()):
         return False
     return bool(np.abs(got - candidate).max(initial=0.0) <= tolerance)
 

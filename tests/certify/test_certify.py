@@ -11,6 +11,7 @@ import adjax
 from adjax import AdjointError, AffineParams, affine, assert_adjoint, certify
 from adjax.certify import CONTEXTS, LAWS, Verdict
 from adjax.certify.certify import certify_each
+from adjax.certify.transforms import first_fit
 
 
 def ruled(primal, forward, backward, **options):
@@ -239,3 +240,16 @@ def test_assert_adjoint(x):
 def test_the_public_names():
     assert adjax.certify is certify and adjax.assert_adjoint is assert_adjoint
     assert issubclass(adjax.AdjointError, AssertionError) and adjax.Certificate
+
+
+def test_an_infinite_candidate_fits_nothing():
+    """Its tolerance would be infinite too."""
+    candidates = [("is infinite", np.array([1, np.inf, 3])), ("is that", np.array([1.0, 2, 3]))]
+    assert first_fit(np.array([1.0, 2, 3]), iter(candidates), 1e-9).startswith("is that")
+
+
+def test_a_real_cotangent_of_a_complex_primal_is_refuted(rng):
+    z = jnp.asarray(rng.standard_normal(4) + 1j * rng.standard_normal(4), jnp.complex64)
+    f = ruled(lambda z: jnp.abs(z), lambda z: (jnp.abs(z), z), lambda z, u: (u * jnp.real(z) / jnp.abs(z),))
+    certificate = certify(f, z, contexts=[])
+    assert not certificate.ok, certificate
