@@ -15,6 +15,7 @@
     adjoint, transpose                            of a linear function
     cotangent_like, contract, sum_leading, like   type a cotangent like its primal
     certify, assert_adjoint, Certificate          prove a backward rule, or say what is wrong with it
+    derive_adjoint, Derivation                    why the cotangents of an einsum have their shapes, and no other form
     inner, norm, random_like, zeros_like          the vector space of a pytree
 """
 
@@ -36,6 +37,8 @@ from .certify import AdjointError as AdjointError
 from .certify import Certificate as Certificate
 from .certify import assert_adjoint as assert_adjoint
 from .certify import certify as certify
+from .explain import Derivation as Derivation
+from .explain import derive_adjoint as derive_adjoint
 from .layers import AffineParams as AffineParams
 from .layers import BatchState as BatchState
 from .layers import ConvParams as ConvParams

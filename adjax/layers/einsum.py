@@ -33,8 +33,8 @@ import numpy as np
 from jax import Array, lax
 
 from ..adjoint import Like, any_mode, contract, is_inexact, layout_of, like, partitioned, wide
+from ..adjoint.subscripts import axes_of, natural, parse, read, steps, swap
 from .checks import check_array, kind
-from .subscripts import axes_of, natural, parse, read, steps, swap
 
 
 class EinsumResiduals(NamedTuple):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from adjax import einsum
+from adjax.adjoint.subscripts import backward_specs, parse, steps
 from adjax.certify.quick import quick_options
-from adjax.layers.subscripts import backward_specs, parse, steps
 from tests.cases import as_dtype, assert_close, assert_same_types, normal, normal_like
 
 
