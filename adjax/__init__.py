@@ -16,6 +16,7 @@
     cotangent_like, contract, sum_leading, like   type a cotangent like its primal
     certify, assert_adjoint, Certificate          prove a backward rule, or say what is wrong with it
     derive_adjoint, Derivation                    why the cotangents of an einsum have their shapes, and no other form
+    explain, Explanation, saved_residuals         what a backward pass keeps and costs, beside plain autodiff
     inner, norm, random_like, zeros_like          the vector space of a pytree
 """
 
@@ -38,7 +39,10 @@ from .certify import Certificate as Certificate
 from .certify import assert_adjoint as assert_adjoint
 from .certify import certify as certify
 from .explain import Derivation as Derivation
+from .explain import Explanation as Explanation
 from .explain import derive_adjoint as derive_adjoint
+from .explain import explain as explain
+from .explain import saved_residuals as saved_residuals
 from .layers import AffineParams as AffineParams
 from .layers import BatchState as BatchState
 from .layers import ConvParams as ConvParams

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from adjax.certify import options as certify_options
 from adjax.certify.errors import BadInput
+from adjax.examples import explained
 from adjax.examples.digits import options as digits_options
 from adjax.examples.extras import MissingExtra, require
 from adjax.examples.interrupt import INTERRUPTED
@@ -47,6 +48,10 @@ def parser() -> Parser:
     prover = commands.add_parser("certify", help="prove a function's backward rule, or say what is wrong with it")
     certify_options.add_arguments(prover)
     prover.set_defaults(run=certify, parser=prover)
+
+    explainer = commands.add_parser("explain", help="what a function's backward pass keeps and costs")
+    explained.add_arguments(explainer)
+    explainer.set_defaults(run=explained.main, parser=explainer)
 
     train = commands.add_parser("train", help="train an example network on real data")
     examples = train.add_subparsers(title="examples", metavar="EXAMPLE", dest="example", required=True)
