@@ -211,7 +211,9 @@ def _matrix_form(result: Tensor, factors: Sequence[Tensor]) -> tuple[str, str]:
     """`Xᵀ dY`, and the letters of axes along which it holds entry by entry; '' where there is none."""
     if len(factors) == 1:
         (X,) = factors
-        return {result.term: X.name, result.term[::-1]: _transposed(X.name)}.get(X.term, "") * (len(X.term) <= 2), ""
+        turned = X.term != result.term
+        same = len(X.term) <= 2 and len(set(X.term)) == len(X.term) and X.term[:: -1 if turned else 1] == result.term
+        return (_transposed(X.name) if turned else X.name) * same, ""
     found = _matrices(result, factors)
     if found is None:
         return "", ""

@@ -81,6 +81,14 @@ def test_the_letters_leave_one_product_whatever_the_sizes(spec, equal):
         assert fits == list(adjoint.candidates) if equal else fits == [right]
 
 
+def test_the_matrix_form_of_one_operand():
+    forms = {spec: derive_adjoint(spec).forward.form for spec in ("i->i", "ij->ij", "ij->ji", "ii->i", "ijk->kji", "->")}
+    assert forms == {
+        "i->i": "Y = X", "ij->ij": "Y = X", "ij->ji": "Y = Xᵀ", "ii->i": "Y[i] = X[i i]",
+        "ijk->kji": "Y[k j i] = X[i j k]", "->": "Y = X",
+    }  # fmt: skip
+
+
 def test_what_is_no_product_of_two_matrices_has_no_candidates():
     for spec in ("ii->", "nd->d", "i,j->ij", "ab,bc,cd->ad", "abc,cd->abd", "ij,ij->ij"):
         assert not any(adjoint.candidates for adjoint in derive_adjoint(spec).adjoints), spec
