@@ -82,7 +82,8 @@ def test_the_letters_leave_one_product_whatever_the_sizes(spec, equal):
 
 
 def test_the_matrix_form_of_one_operand():
-    forms = {spec: derive_adjoint(spec).forward.form for spec in ("i->i", "ij->ij", "ij->ji", "ii->i", "ijk->kji", "->")}
+    specs = ("i->i", "ij->ij", "ij->ji", "ii->i", "ijk->kji", "->")
+    forms = {spec: derive_adjoint(spec).forward.form for spec in specs}
     assert forms == {
         "i->i": "Y = X", "ij->ij": "Y = X", "ij->ji": "Y = Xᵀ", "ii->i": "Y[i] = X[i i]",
         "ijk->kji": "Y[k j i] = X[i j k]", "->": "Y = X",
