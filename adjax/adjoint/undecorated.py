@@ -43,7 +43,7 @@ def undecorated(f: Callable[..., Any]) -> Callable[..., Any]:
 def _equations(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Any, list[Any]]:
     """The jaxpr of `f`, the structure of its result, and the arrays among its arguments; other values are constants."""
     leaves, tree = jax.tree.flatten(args)
-    is_array = [isinstance(x, (jax.Array, np.ndarray, np.generic)) for x in leaves]
+    is_array = [isinstance(x, (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)) for x in leaves]
 
     def of_arrays(*arrays: Any) -> Any:
         given = iter(arrays)
@@ -67,7 +67,7 @@ def _opened_equation(equation: Any) -> Any:
         call = _opened(equation.params["call_jaxpr"])
         return equation.replace(primitive=primitives.closed_call_p, params={"call_jaxpr": call})
     params = {name: _opened_param(value) for name, value in equation.params.items()}
-    return equation.replace(params=params) if any(_bodies(equation)) else equation
+    return equation.replace(params=params) if any(bodies(equation)) else equation
 
 
 def _opened_param(value: Any) -> Any:
@@ -83,7 +83,7 @@ def _is_jaxpr(value: Any) -> bool:
     return hasattr(getattr(value, "jaxpr", value), "eqns")
 
 
-def _bodies(equation: Any) -> Iterator[Any]:
+def bodies(equation: Any) -> Iterator[Any]:
     """The jaxprs among an equation's parameters."""
     for value in equation.params.values():
         yield from (v for v in (value if isinstance(value, tuple) else (value,)) if _is_jaxpr(v))
@@ -93,7 +93,7 @@ def equations(jaxpr: Any) -> Iterator[Any]:
     """Every equation of a jaxpr, those of the bodies inside it included."""
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         yield equation
-        for body in _bodies(equation):
+        for body in bodies(equation):
             yield from equations(body)
 
 
@@ -108,6 +108,12 @@ def narrowest(f: Callable[..., Any], *args: Any) -> float:
         dtypes = [getattr(v.aval, "dtype", np.dtype(bool)) for v in equation.outvars]
         found += [float(jnp.finfo(d).eps) for d in dtypes if jnp.issubdtype(d, np.inexact)]
     return max(found)
+
+
+def opened_equations(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The jaxpr of `f` without custom rules, as a function of the arrays among its arguments; and its constants."""
+    opened = _opened(_equations(f, args)[0])
+    return getattr(opened, "jaxpr", opened), getattr(opened, "consts", ())
 
 
 def withheld(f: Callable[..., Any], *args: Any) -> tuple[list[str], Callable[..., Any]]:
@@ -137,7 +143,7 @@ def _flat(closed: Any) -> Iterator[Any]:
     """The equations in the order in which `_evaluate` counts them: calls inlined."""
     for equation in getattr(closed, "jaxpr", closed).eqns:
         if equation.primitive in CALLS:
-            yield from _flat(next(_bodies(equation)))
+            yield from _flat(next(bodies(equation)))
         else:
             yield equation
 
@@ -151,18 +157,18 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], count: Ite
 
     for equation in jaxpr.eqns:
         if equation.primitive in CALLS:
-            body = next(_bodies(equation))
+            body = next(bodies(equation))
             operands = list(map(read, equation.invars))
             out = _evaluate(getattr(body, "jaxpr", body), getattr(body, "consts", ()), operands, count, stop)
         else:
-            out = _run(jaxpr, equation, read)
+            out = run_equation(jaxpr, equation, read)
             kept = next(count) != stop
             out = [jnp.where(kept, y, jax.lax.stop_gradient(y)) if is_inexact(y) else y for y in out]
         values.update(zip(equation.outvars, out, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
 
-def _run(jaxpr: Any, equation: Any, read: Callable[[Any], Any]) -> list[Any]:
+def run_equation(jaxpr: Any, equation: Any, read: Callable[[Any], Any]) -> list[Any]:
     """The results of one equation of a jaxpr."""
     variables = list(dict.fromkeys(v for v in equation.invars if not isinstance(v, core.Literal)))
     alone = jaxpr.replace(constvars=[], invars=variables, outvars=equation.outvars, eqns=[equation])

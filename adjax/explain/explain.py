@@ -12,9 +12,11 @@ import jax
 from ..adjoint import is_inexact
 from ..adjoint.undecorated import undecorated
 from .cost import Cost, cost_of
+from .lines import Line, lines_of, type_of
 from .saved import Differentiated, Saved
 
-SHOWN = 12                              # residuals of each, the rest are summed up
+SHOWN, LINES_SHOWN = 12, 60             # residuals and lines; the rest are summed up
+LINE = 54                               # characters of a line
 
 
 class Leaf(NamedTuple):
@@ -23,6 +25,7 @@ class Leaf(NamedTuple):
     name: str
     type: Any
     cotangent: bool                 # whether it has one
+    variable: str                   # its letter in the lines
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Explanation:
     plain_residuals: tuple[Saved, ...]
     cost: Cost
     plain_cost: Cost
+    lines: tuple[Line, ...]
 
     def __str__(self) -> str:
         return "\n".join(line for title, rows in _tables(self) for line in (title, *_aligned(rows), "")).rstrip()
@@ -72,12 +76,14 @@ def explain(f: Callable[..., Any], *args: Any) -> Explanation:
     ([('gt', 20)], 80)
     """
     ours, plain = Differentiated("explain", f, args), Differentiated("explain", undecorated(f), args)
-    arguments = [Leaf(*leaf) for leaf in zip(ours.names, ours.types, ours.active, strict=True)]
+    inputs, lines = lines_of(ours, *ours.types)
+    letters = [variable.name for variable in inputs]
+    arguments = [Leaf(*leaf) for leaf in zip(ours.names, ours.types, ours.active, letters, strict=True)]
     flat, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(ours, *ours.types))
-    results = [Leaf(f"result{jax.tree_util.keystr(path)}", y, is_inexact(y)) for path, y in flat]
+    results = [Leaf(f"result{jax.tree_util.keystr(path)}", y, is_inexact(y), "") for path, y in flat]
     return Explanation(
         str(getattr(f, "__name__", type(f).__name__)), tuple(arguments), tuple(results), ours.residuals(),
-        plain.residuals(), cost_of(ours), cost_of(plain),
+        plain.residuals(), cost_of(ours), cost_of(plain), tuple(lines),
     )  # fmt: skip
 
 
@@ -87,28 +93,41 @@ Row = tuple[str, ...]
 
 
 def _tables(of: Explanation) -> Iterator[tuple[str, list[Row]]]:
-    yield f"{of.name}: arguments and results", [("", "type", "cotangent"), *map(_leaf, (*of.arguments, *of.results))]
+    leaves = (*of.arguments, *of.results)
+    yield f"{of.name}: arguments and results", [("", "", "type", "cotangent"), *map(_leaf, leaves)]
     for title, kept in (("kept for the backward pass", of.residuals), ("kept by plain autodiff", of.plain_residuals)):
         yield f"{title}: {_bytes(sum(saved.bytes for saved in kept))}", [("", "type", "bytes"), *_kept(kept)]
     words = ("forward FLOPs", "backward FLOPs", "residual bytes", "temporary bytes")
     pairs = zip(words, of.cost, of.plain_cost, strict=True)
+    yield "line by line, without custom rules; below each line its transposes", list(_lines(of.lines))
     yield "cost", [("", "as written", "plain autodiff"), *((word, f"{a:,}", f"{b:,}") for word, a, b in pairs)]
 
 
 def _leaf(leaf: Leaf) -> Row:
-    said = _type(leaf.type.dtype, leaf.type.shape)
-    return leaf.name, said, said if leaf.cotangent else "none"
+    said = type_of(leaf.type)
+    return leaf.variable, leaf.name, said, said if leaf.cotangent else "none"
 
 
 def _kept(residuals: Sequence[Saved]) -> Iterator[Row]:
     for saved in residuals[:SHOWN]:
-        yield saved.origin, _type(saved.dtype, saved.shape), f"{saved.bytes:,}"
+        yield saved.origin, type_of(saved), f"{saved.bytes:,}"
     if rest := residuals[SHOWN:]:
         yield f"and {len(rest)} more", "", f"{sum(saved.bytes for saved in rest):,}"
 
 
-def _type(dtype: Any, shape: tuple[int, ...]) -> str:
-    return f"{dtype}[{','.join(map(str, shape))}]"
+def _lines(lines: Sequence[Line]) -> Iterator[Row]:
+    """Each equation, and below it its transposes."""
+    for line in lines[:LINES_SHOWN]:
+        yield _clipped(f"{line.result} = {line.expression}"), line.type
+        yield from ((_clipped(f"    {adjoint}"), "") for adjoint in line.transposes)
+        if line.not_linear_in:
+            yield f"    not linear in {', '.join(line.not_linear_in)}", ""
+    if len(lines) > LINES_SHOWN:
+        yield f"and {len(lines) - LINES_SHOWN} more", ""
+
+
+def _clipped(words: str) -> str:
+    return words if len(words) <= LINE else f"{words[: LINE - 1]}…"
 
 
 def _bytes(n: int) -> str:

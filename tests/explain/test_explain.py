@@ -114,6 +114,23 @@ def test_beside_plain_autodiff():
     assert [leaf.cotangent for leaf in explain(*SUBJECTS["cross_entropy"]).arguments] == [True, False]
 
 
+def test_line_by_line():
+    """Each equation, its transposes where it is linear, and where it is not."""
+    lines = explain(*SUBJECTS["affine"]).lines
+    assert [(line.result, line.expression, line.type) for line in lines] == [
+        ("d", "dot_general(c, a)", "float32[8,5]"),
+        ("e", "broadcast_in_dim(b)", "float32[1,5]"),
+        ("f", "add(d, e)", "float32[8,5]"),
+    ]
+    assert lines[0].transposes == ("dc += dot_general(dd, a)", "da += transpose(dot_general(dd, c))")
+    assert lines[1].transposes == ("db += reduce_sum(de)",)
+    (divided, turned) = explain(lambda x, y: jnp.sin(x / y), of(3), of(3)).lines
+    assert (divided.transposes, divided.not_linear_in) == (("da += div(dc, b)",), ("b",))
+    assert (turned.transposes, turned.not_linear_in) == ((), ("c",))
+    said = str(explain(lambda x: jnp.sin(x) * 2.0, of(3)))
+    assert "      not linear in a\n  c = mul(b, 2.0)        float32[3]\n      db += mul(dc, 2.0)\n" in said, said
+
+
 def test_text_and_html():
     said = explain(*SUBJECTS["affine"])
     lines = str(said).splitlines()
