@@ -128,7 +128,8 @@ def test_line_by_line():
     assert (divided.transposes, divided.not_linear_in) == (("da += div(dc, b)",), ("b",))
     assert (turned.transposes, turned.not_linear_in) == ((), ("c",))
     said = str(explain(lambda x: jnp.sin(x) * 2.0, of(3)))
-    assert "      not linear in a\n  c = mul(b, 2.0)        float32[3]\n      db += mul(dc, 2.0)\n" in said, said
+    words = ["not", "linear", "in", "a", "c", "=", "mul(b,", "2.0)", "float32[3]", "db", "+=", "mul(dc,", "2.0)"]
+    assert " ".join(words) in " ".join(said.split()), said
 
 
 def test_text_and_html():
