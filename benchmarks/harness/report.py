@@ -98,10 +98,10 @@ class Printer:
         else:
             print(text)
 
-    def _console(self) -> Any:
+    def _console(self, width: int = WIDTH) -> Any:
         from rich.console import Console
 
-        return Console(width=WIDTH)
+        return Console(width=width)
 
     def _rich_table(self, table: Table, headings: list[str], body: list[list[str]]) -> None:
         from rich import box
@@ -113,7 +113,8 @@ class Printer:
             shown.add_column(heading, justify="right" if i else "left", no_wrap=True)
         for i, line in enumerate(body):
             shown.add_row(*map(escape, line), style="" if i else "bold")
-        self._console().print(shown)
+        natural = len(plain_lines(headings, body)[0]) + 2 * len(headings)
+        self._console(max(WIDTH, natural)).print(shown)             # a figure that is cut says nothing
 
 
 def cells(table: Table) -> tuple[list[str], list[list[str]]]:

@@ -22,7 +22,7 @@ def sweep_table(
     `peers` are the entries of PyTorch, the quickest of which has to take 0.8 × ours; `speed` is what is shown of ours.
     """
     entries = [Entry(label, _line(table, peers, speed)) for label, table in tables.items()]
-    of = lambda column: [e.measures[column] for e in entries if not math.isnan(e.measures[column])]
+    of = lambda column: [e.measures[column] for e in entries if column in e.measures]
     bars = []
     for other, mean in (("autodiff", least), ("PyTorch", 0.8)):
         ratios = of(other)
@@ -30,8 +30,7 @@ def sweep_table(
         reason = options.untimed or ("" if ratios else "not installed")
         bars.append(Bar(f"time: {other} / adjax, geometric mean", value, ">=", mean, reason=reason))
     bars.append(Bar("time: autodiff / adjax, worst", min(of("autodiff")), ">=", 0.95, reason=options.untimed))
-    ours, theirs = of("ours_mb"), of("theirs_mb")
-    shares = [a / b for a, b in zip(ours, theirs, strict=True) if b]
+    shares = [e.measures["ours_mb"] / e.measures["theirs_mb"] for e in entries if e.measures.get("theirs_mb")]
     if shares:
         bars.append(Bar("temporaries: adjax / autodiff, largest", max(shares), "<=", 1.0, reason=options.untimed))
     columns = (
@@ -44,11 +43,12 @@ def sweep_table(
 def _line(table: Table, peers: Collection[str], speed: str) -> dict[str, float]:
     named = ("adjax", "plain autodiff", quickest(table, peers))
     ours, autodiff, peer = (table.entry(name).measures for name in named)
-    return {
+    found = {
         "ours_ms": ours["median_ms"],
         "autodiff": autodiff["ratio"],
-        "PyTorch": peer.get("ratio", math.nan),
+        "PyTorch": peer.get("ratio"),
         speed: ours[speed],
-        "ours_mb": ours.get("temporaries_mb", math.nan),
-        "theirs_mb": autodiff.get("temporaries_mb", math.nan),
+        "ours_mb": ours.get("temporaries_mb"),
+        "theirs_mb": autodiff.get("temporaries_mb"),
     }
+    return {column: value for column, value in found.items() if value is not None}
