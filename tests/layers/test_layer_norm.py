@@ -95,6 +95,20 @@ def test_residuals():
 
 
 @each
+def test_no_array_as_large_as_x_beside_arguments_and_results(layer):
+    """Forward and backward in one program; of rms_norm at most dY X, where the compiler puts it beside dX."""
+    f32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+    x = f32(4096, 1024)                                             # compiled, not run
+
+    def both(params, x, u):
+        y, back = jax.vjp(LAYERS[layer][0], params, x)
+        return y, back(u)
+
+    memory = jax.jit(both).lower(NormParams(f32(1024), f32(1024)), x, x).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 4 * x.size * (0.25 if layer == "layer_norm" else 1.25)
+
+
+@each
 def test_parameters_of_another_dtype(layer, rng):
     ours, plain = LAYERS[layer]
     params, x = arguments(5, 6)(rng)

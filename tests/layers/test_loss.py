@@ -152,3 +152,11 @@ def test_large_logits_are_exact(loss):
     """m is taken out: lse itself would round the loss away."""
     Z = jnp.array([[1e4, 1e4 + 1, 0.0]], jnp.float32)
     np.testing.assert_allclose(loss(Z, jnp.array([1])), math.log1p(math.exp(-1)), rtol=1e-6)
+
+
+def test_no_array_as_large_as_the_logits_beside_their_cotangent():
+    """Forward alone nothing is written but the loss; with the backward pass exp(Z − m) stands where dZ will be."""
+    Z, y = jax.ShapeDtypeStruct((1024, 4096), jnp.float32), jax.ShapeDtypeStruct((1024,), jnp.int32)    # not run
+    for f in (cross_entropy, jax.value_and_grad(cross_entropy)):
+        memory = jax.jit(f).lower(Z, y).compile().memory_analysis()
+        assert memory.temp_size_in_bytes < 4 * Z.size / 16
