@@ -17,6 +17,7 @@
     certify, assert_adjoint, Certificate          prove a backward rule, or say what is wrong with it
     derive_adjoint, Derivation                    why the cotangents of an einsum have their shapes, and no other form
     explain, Explanation, saved_residuals         what a backward pass keeps and costs, beside plain autodiff
+    gradient_flow, Flow, LayerFlow                where gradients vanish, explode, die or are no numbers, and why
     inner, norm, random_like, zeros_like          the vector space of a pytree
 """
 
@@ -40,8 +41,11 @@ from .certify import assert_adjoint as assert_adjoint
 from .certify import certify as certify
 from .explain import Derivation as Derivation
 from .explain import Explanation as Explanation
+from .explain import Flow as Flow
+from .explain import LayerFlow as LayerFlow
 from .explain import derive_adjoint as derive_adjoint
 from .explain import explain as explain
+from .explain import gradient_flow as gradient_flow
 from .explain import saved_residuals as saved_residuals
 from .layers import AffineParams as AffineParams
 from .layers import BatchState as BatchState

@@ -43,21 +43,30 @@ class Equation(NamedTuple):
         return tuple({operand.name: operand for operand in self.operands if operand.is_variable}.values())
 
 
-def equations_of(f: Callable[..., Any], *args: Any) -> tuple[tuple[Operand, ...], list[Equation]]:
-    """The variables that stand for the arrays among the arguments, and the equations; custom rules and calls opened.
+class Equations(NamedTuple):
+    """A function: what it is given, what it does, and what it returns."""
+
+    inputs: tuple[Operand, ...]     # the arrays among the arguments
+    body: list[Equation]
+    outputs: tuple[Operand, ...]
+
+
+def equations_of(f: Callable[..., Any], *args: Any) -> Equations:
+    """A function as its equations, custom rules and calls opened; loops and branches are whole.
 
     >>> import jax.numpy as jnp
-    >>> inputs, equations = equations_of(lambda x, y: jnp.sin(x) * y, jnp.ones(3), jnp.ones(3))
-    >>> for e in equations: print(e.results[0].name, "=", e.operation, *(operand.name for operand in e.operands))
+    >>> for e in equations_of(lambda x, y: jnp.sin(x) * y, jnp.ones(3), jnp.ones(3)).body:
+    ...     print(e.results[0].name, "=", e.operation, *(operand.name for operand in e.operands))
     c = sin a
     d = mul c b
     """
-    program, _ = opened_equations(f, args)
-    known: Known = {}
+    program, constants = opened_equations(f, args)
     letters = _letters()
-    for variable in (*program.constvars, *program.invars):
-        known[variable] = Operand(next(letters), variable.aval)
-    return tuple(known[v] for v in program.invars), list(_flat(program, known, letters))
+    known = _constants(program, constants)
+    known.update((v, Operand(next(letters), v.aval)) for v in program.invars)
+    inputs = tuple(known[v] for v in program.invars)
+    body = list(_flat(program, known, letters))
+    return Equations(inputs, body, tuple(_operand(v, known) for v in program.outvars))
 
 
 def _letters() -> Iterator[str]:
@@ -73,13 +82,19 @@ def _flat(program: Any, known: Known, letters: Iterator[str]) -> Iterator[Equati
             closed = next(bodies(equation))
             body = getattr(closed, "jaxpr", closed)
             known.update(zip(body.invars, operands, strict=True))
-            known.update((v, known.get(v) or Operand(next(letters), v.aval)) for v in body.constvars)
+            known.update(_constants(body, getattr(closed, "consts", ())))
             yield from _flat(body, known, letters)
             known.update((v, _operand(w, known)) for v, w in zip(equation.outvars, body.outvars, strict=True))
         else:
             results = tuple(Operand(next(letters), v.aval) for v in equation.outvars)
             known.update(zip(equation.outvars, results, strict=True))
             yield Equation(results, equation.primitive.name, operands, _runner(program, equation, operands))
+
+
+def _constants(program: Any, values: Any) -> Known:
+    """The arrays that a program closes over."""
+    pairs = zip(program.constvars, values, strict=False)
+    return {v: Operand("constant", v.aval, value) for v, value in pairs}
 
 
 def _operand(atom: Any, known: Known) -> Operand:

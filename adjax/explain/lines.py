@@ -29,8 +29,8 @@ def lines_of(f: Callable[..., Any], *args: Any) -> tuple[list[Operand], list[Lin
     c = sin(a) () ('a',)
     d = mul(c, b) ('dc += mul(dd, b)', 'db += mul(c, dd)') ()
     """
-    inputs, equations = equations_of(f, *args)
-    return list(inputs), list(map(_line, equations))
+    program = equations_of(f, *args)
+    return list(program.inputs), list(map(_line, program.body))
 
 
 def _line(equation: Equation) -> Line:
