@@ -13,7 +13,7 @@ from ..adjoint.equations import Equations
 from .flow import LayerFlow, evaluated
 
 FOLD = 1e3                              # by how much the cotangents of two layers may differ
-DEAD = 0.5                              # the share of dead units of a layer that is worth a word
+DEAD = 0.7                              # the share of dead units of a layer that is worth a word
 
 
 def verdict(layers: Sequence[LayerFlow]) -> list[str]:
