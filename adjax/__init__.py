@@ -17,6 +17,7 @@
     certify, assert_adjoint, Certificate          prove a backward rule, or say what is wrong with it
     derive_adjoint, Derivation                    why the cotangents of an einsum have their shapes, and no other form
     explain, Explanation, saved_residuals         what a backward pass keeps and costs, beside plain autodiff
+    probe, record_probes                          statistics of a value and of its cotangent inside jit, scan and vmap
     gradient_flow, Flow, LayerFlow                where gradients vanish, explode, die or are no numbers, and why
     inner, norm, random_like, zeros_like          the vector space of a pytree
 """
@@ -46,6 +47,8 @@ from .explain import LayerFlow as LayerFlow
 from .explain import derive_adjoint as derive_adjoint
 from .explain import explain as explain
 from .explain import gradient_flow as gradient_flow
+from .explain import probe as probe
+from .explain import record_probes as record_probes
 from .explain import saved_residuals as saved_residuals
 from .layers import AffineParams as AffineParams
 from .layers import BatchState as BatchState

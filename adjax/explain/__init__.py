@@ -3,6 +3,7 @@
     derive_adjoint      the cotangent of each operand of an einsum: its spec, its matrix form, and why no other fits
     explain             arguments, residuals, FLOPs and memory of any function, beside plain autodiff
     saved_residuals     what the forward pass keeps for the backward pass
+    probe               the identity, which reports what passes it forward and back to record_probes
     gradient_flow       norms, singular values and cotangents of every layer, and what is wrong with them
 """
 
@@ -13,4 +14,6 @@ from .explain import explain as explain
 from .flow import Flow as Flow
 from .flow import LayerFlow as LayerFlow
 from .flow import gradient_flow as gradient_flow
+from .probe import probe as probe
+from .probe import record_probes as record_probes
 from .saved import saved_residuals as saved_residuals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from ..adjoint.undecorated import undecorated
 from .cost import Cost, cost_of
 from .lines import Line, lines_of, type_of
 from .saved import Differentiated, Saved
+from .tables import Row, aligned, table
 
 SHOWN, LINES_SHOWN = 12, 60             # residuals and lines; the rest are summed up
 LINE = 54                               # characters of a line
@@ -45,10 +46,11 @@ class Explanation:
     lines: tuple[Line, ...]
 
     def __str__(self) -> str:
-        return "\n".join(line for title, rows in _tables(self) for line in (title, *_aligned(rows), "")).rstrip()
+        blocks = ([title, *(f"  {line}" for line in aligned(rows, left))] for title, rows, left in _tables(self))
+        return "\n\n".join(map("\n".join, blocks))
 
     def _repr_html_(self) -> str:
-        parts = [f"<div><b>{escape(title)}</b></div>{_table(rows)}" for title, rows in _tables(self)]
+        parts = [f"<div><b>{escape(title)}</b></div>{table(rows)}" for title, rows, _ in _tables(self)]
         return f'<div style="font-size:13px;line-height:1.5;">{"".join(parts)}</div>'
 
 
@@ -89,18 +91,16 @@ def explain(f: Callable[..., Any], *args: Any) -> Explanation:
 
 # As tables
 
-Row = tuple[str, ...]
-
-
-def _tables(of: Explanation) -> Iterator[tuple[str, list[Row]]]:
+def _tables(of: Explanation) -> Iterator[tuple[str, list[Row], int]]:
+    """Titles, rows, and how many columns are words."""
     leaves = (*of.arguments, *of.results)
-    yield f"{of.name}: arguments and results", [("", "", "type", "cotangent"), *map(_leaf, leaves)]
+    yield f"{of.name}: arguments and results", [("", "", "type", "cotangent"), *map(_leaf, leaves)], 4
     for title, kept in (("kept for the backward pass", of.residuals), ("kept by plain autodiff", of.plain_residuals)):
-        yield f"{title}: {_bytes(sum(saved.bytes for saved in kept))}", [("", "type", "bytes"), *_kept(kept)]
+        yield f"{title}: {_bytes(sum(saved.bytes for saved in kept))}", [("", "type", "bytes"), *_kept(kept)], 2
     words = ("forward FLOPs", "backward FLOPs", "residual bytes", "temporary bytes")
     pairs = zip(words, of.cost, of.plain_cost, strict=True)
-    yield "line by line, without custom rules; below each line its transposes", list(_lines(of.lines))
-    yield "cost", [("", "as written", "plain autodiff"), *((word, f"{a:,}", f"{b:,}") for word, a, b in pairs)]
+    yield "line by line, without custom rules; below each line its transposes", list(_lines(of.lines)), 2
+    yield "cost", [("", "as written", "plain autodiff"), *((word, f"{a:,}", f"{b:,}") for word, a, b in pairs)], 1
 
 
 def _leaf(leaf: Leaf) -> Row:
@@ -132,18 +132,3 @@ def _clipped(words: str) -> str:
 
 def _bytes(n: int) -> str:
     return f"{n:,} bytes"
-
-
-def _aligned(rows: Sequence[Row]) -> Iterator[str]:
-    """Words on the left, numbers on the right of their columns."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    is_number = [all(row[i].replace(",", "").isdigit() for row in rows[1:]) for i in range(len(widths))]
-    for row in rows:
-        cells = (c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, is_number, strict=True))
-        yield "  " + "  ".join(cells).rstrip()
-
-
-def _table(rows: Iterable[Row]) -> str:
-    style = "padding:1px 14px 1px 0;text-align:left;border:0;background:transparent;"
-    cells = lambda row: "".join(f'<td style="{style}">{escape(cell)}</td>' for cell in row)
-    return f"<table>{''.join(f'<tr>{cells(row)}</tr>' for row in rows)}</table>"
