@@ -18,6 +18,7 @@
     derive_adjoint, Derivation                    why the cotangents of an einsum have their shapes, and no other form
     explain, Explanation, saved_residuals         what a backward pass keeps and costs, beside plain autodiff
     probe, record_probes                          statistics of a value and of its cotangent inside jit, scan and vmap
+    plot                                          pictures of these, with matplotlib
     gradient_flow, Flow, LayerFlow                where gradients vanish, explode, die or are no numbers, and why
     inner, norm, random_like, zeros_like          the vector space of a pytree
 """
@@ -47,6 +48,7 @@ from .explain import LayerFlow as LayerFlow
 from .explain import derive_adjoint as derive_adjoint
 from .explain import explain as explain
 from .explain import gradient_flow as gradient_flow
+from .explain import plot as plot
 from .explain import probe as probe
 from .explain import record_probes as record_probes
 from .explain import saved_residuals as saved_residuals

@@ -4,9 +4,11 @@
     explain             arguments, residuals, FLOPs and memory of any function, beside plain autodiff
     saved_residuals     what the forward pass keeps for the backward pass
     probe               the identity, which reports what passes it forward and back to record_probes
+    plot                all of it as pictures
     gradient_flow       norms, singular values and cotangents of every layer, and what is wrong with them
 """
 
+from . import plot as plot
 from .derive import Derivation as Derivation
 from .derive import derive_adjoint as derive_adjoint
 from .explain import Explanation as Explanation
