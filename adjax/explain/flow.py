@@ -94,9 +94,8 @@ def gradient_flow(loss: Callable[..., Any], params: Any, *batch: Any) -> Flow:
     from .flow_verdict import not_finite, verdict
 
     f = Differentiated("gradient_flow", loss, (params, *batch))
-    arrays = [x for x in jax.tree.leaves((params, *batch)) if hasattr(x, "shape") and hasattr(x, "dtype")]
     _check_scalar(jax.eval_shape(f, *f.types))
-    program = equations_of(f, *arrays)
+    program, arrays = equations_of(f, *f.arrays), f.arrays
     names = {v.name: name.removeprefix("args[0]") for v, name in zip(program.inputs, f.names, strict=True)}
     matrices = {
         v.name: x for v, x, name, active in zip(program.inputs, arrays, f.names, f.active, strict=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..adjoint import is_inexact
@@ -49,19 +50,24 @@ class Differentiated:
     """A function of the leaves of its arguments, differentiated in those that are floating or complex.
 
     Attributes:
-        names: the path of every leaf that is an array, `args[0].W`.
+        names: the path of every leaf that is an array or a floating number, `args[0].W`.
+        arrays: these leaves.
         types: their types.
         active: whether each is differentiated.
     """
 
     def __init__(self, who: str, f: Callable[..., Any], args: Sequence[Any]) -> None:
         flat, self._tree = jax.tree_util.tree_flatten_with_path(tuple(args))
-        self._f, self._leaves = f, [leaf for _, leaf in flat]
-        self._is_array = [hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in self._leaves]
-        arrays = [(path, x) for (path, x), a in zip(flat, self._is_array, strict=True) if a]
-        self.names = [f"args{jax.tree_util.keystr(path)}" for path, _ in arrays]
-        self.types = [jax.ShapeDtypeStruct(x.shape, x.dtype) for _, x in arrays]
-        self.active = [is_inexact(x) for _, x in arrays]
+        self._f, self._leaves = f, [jnp.asarray(x) if isinstance(x, (float, complex)) else x for _, x in flat]
+        self._is_array = [hasattr(x, "shape") and hasattr(x, "dtype") for x in self._leaves]
+        given = zip(flat, self._leaves, self._is_array, strict=True)
+        self.names, self.arrays = [], []
+        for (path, _), x, is_array in given:
+            if is_array:
+                self.names.append(f"args{jax.tree_util.keystr(path)}")
+                self.arrays.append(x)
+        self.types = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in self.arrays]
+        self.active = [is_inexact(x) for x in self.arrays]
         if not any(self.active):
             raise TypeError(f"{who}: no argument has a floating or complex leaf: there is nothing to differentiate")
 

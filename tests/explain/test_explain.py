@@ -78,6 +78,10 @@ def test_temporaries_are_those_of_the_compiled_program(name, rng):
     assert explain(f, *args).cost.temporary_bytes == memory.temp_size_in_bytes
 
 
+def test_a_number_is_an_array_without_axes():
+    assert [s.shape for s in saved_residuals(lambda x, n: x**n, 3.0, 2)] == [()]
+
+
 def test_names_of_what_is_kept():
     named = lambda name: [s.origin for s in saved_residuals(*SUBJECTS[name])]
     assert named("affine") == ["args[0].W", "args[1]"]
