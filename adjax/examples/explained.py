@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import sys
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def main(options: argparse.Namespace) -> int:
         write(explanation._repr_html_(), f"explanation of {explanation.name}", options.html)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(spelled(str(explanation), encoding), flush=True)
-    return os.EX_OK
+    return 0
 
 
 def write(body: str, title: str, path: Path) -> None:

@@ -65,8 +65,8 @@ def explain(f: Callable[..., Any], *args: Any) -> Explanation:
 
     Returns:
         An `Explanation`. FLOPs are counted in the equations, an addition, a multiplication and an exponential one each,
-        loops as often as they run (`while_loop` once); the backward pass is counted from residuals and cotangents on.
-        Temporaries are those of both passes compiled as one program for this machine.
+        loops as often as they run (`while_loop` once), of branches the dearest; the backward pass is counted from
+        residuals and cotangents on. Temporaries are those of both passes compiled as one program for this machine.
 
     Raises:
         TypeError: no leaf is floating or complex.

@@ -18,6 +18,7 @@ from .derive import Derivation, Product
 from .derive_picture import PALETTE, Curve, Picture, colours, picture
 from .explain import Explanation
 from .flow import Flow
+from .flow_verdict import DEAD
 
 FIELDS = ("residual_bytes", "temporary_bytes")
 
@@ -39,7 +40,7 @@ def flow(of: Flow, axes: Any = None) -> Any:
         values = np.array([getattr(layer, field) for layer in of.layers])
         axes.plot(at, np.where(values > 0, values, np.nan), marker=marker, color=PALETTE[i], label=name)
     for i, layer in enumerate(of.layers):
-        if layer.dead > 0.5:
+        if layer.dead >= DEAD:
             axes.axvspan(i - 0.4, i + 0.4, color="0.85", zorder=0, label="dead units" if i == _first_dead(of) else None)
     axes.set_yscale("log")
     axes.set_xticks(at, [layer.name for layer in of.layers], rotation=60, ha="right")
@@ -141,7 +142,7 @@ def _axes(axes: Any, size: tuple[float, float]) -> Any:
 
 
 def _first_dead(of: Flow) -> int:
-    return next(i for i, layer in enumerate(of.layers) if layer.dead > 0.5)
+    return next(i for i, layer in enumerate(of.layers) if layer.dead >= DEAD)
 
 
 def _draw(axes: Any, product: Product, drawn: Picture) -> None:

@@ -123,7 +123,7 @@ def _blocks(q: tuple[int, ...], s: int, g: int, causal: bool) -> tuple[Block, Bl
     rows = _rows(CPU_BLOCK_BYTES, r, t, s, MOST_ROWS // r)
     if causal:
         rows = min(rows, max(BAND_ROWS, -(-t // BANDS)))
-    pairs = max(1, CPU_BLOCK_BYTES // (4 * max(1, r * rows * s)))                   # of an example and a head of keys
+    pairs = max(1, CPU_BLOCK_BYTES // (4 * max(1, r * rows * s)))               # of an example and a head of keys
     heads = _divisor(g, pairs)
     examples = _divisor(b, pairs // g) if heads == g else min(b, 1)
     return Block(rows, examples, heads), all_heads

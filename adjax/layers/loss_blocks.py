@@ -148,7 +148,7 @@ def _gradients(
         part = params.W[:, span].astype(Z.dtype)
         product = contract("rd,rv->dv", x.astype(Z.dtype), dZ) if W else None                # (d, r)(r, v) -> (d, v)
         dW = None if product is None else _added(dW, product, (0, span.start or 0))
-        db = _added(db, jnp.sum(dZ, 0), (span.start or 0,)) if b else None                      #       (r, v) -> (v,)
+        db = _added(db, jnp.sum(dZ, 0), (span.start or 0,)) if b else None                   #       (r, v) -> (v,)
         dX += [contract("rv,dv->rd", dZ, part)] if X else []                                 # (r, v)(v, d) -> (r, d)
         dq += [kept(dL * slopes_of_labels(Z, known, options), keep)] if q else []            # (r, v)
     joined = lambda parts: jnp.concatenate(parts, -1) if len(parts) > 1 else (parts or [None])[0]

@@ -61,6 +61,14 @@ def test_reports_of_a_scan_and_of_a_vmap_add_up(rng):
     assert seen["step"].value.entries == seen["step"].cotangent.entries == 4 * 3 * 5
 
 
+def test_recorders_that_have_seen_the_same_are_told_apart():
+    with record_probes() as outer:
+        with record_probes() as inner:
+            pass
+        probe("x", jnp.ones(2))
+    assert list(outer) == ["x"] and not inner
+
+
 def test_half_precision_and_what_is_not_finite():
     x = jnp.array([1e30, jnp.inf, jnp.nan, 1], jnp.bfloat16)
     with record_probes() as seen:
