@@ -47,7 +47,9 @@ class Rows(NamedTuple):
     total: Array                    # [b, h, t], Σ_s exp(S' − top)
 
 
-HEADS = Operands(q=2, k=2, v=2, bias=1, mask=1)                         # the axes that hold them
+# The axes that hold the heads
+HEADS = Operands(q=2, k=2, v=2, bias=1, mask=1)
+ROWS_HEADS: Any = Rows(1, 1)  # type: ignore[arg-type]
 
 
 def _sizes(at: Operands) -> tuple[int, int]:
@@ -112,7 +114,7 @@ def cotangents(at: Operands, sight: Sight, rows: Rows, dO: Array) -> Operands:
     """dQ, dK, dV and dbias."""
 
     def run(sight: Sight, at: Operands, rows: Rows, dO: Array) -> tuple[Array, Array, Array, Any]:
-        zeros, axes = partial(zeros_varying, (at, dO)), (HEADS, Rows(1, 1), 2)
+        zeros, axes = partial(zeros_varying, (at, dO)), (HEADS, ROWS_HEADS, 2)
         total = None if at.bias is None else zeros(of_groups(at.bias, at.k.shape[2]).shape, dtype_of(at))
         run = partial(_cotangents, sight, zeros)
         total, (dq, dk, dv) = in_turn(run, total, (at, rows, dO), axes, _sizes(at), sight.block)
@@ -190,7 +192,7 @@ def tangent(at: Operands, sight: Sight, rows: Rows, tangents: Operands) -> Array
     """δO."""
 
     def run(sight: Sight, at: Operands, rows: Rows, tangents: Operands) -> Array:
-        axes = HEADS, Rows(1, 1), HEADS
+        axes = HEADS, ROWS_HEADS, HEADS
         _, δO = in_turn(partial(_tangent, sight), None, (at, rows, tangents), axes, _sizes(at), sight.block)
         return by_heads(δO).astype(at.v.dtype)
 
