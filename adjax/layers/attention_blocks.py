@@ -78,10 +78,8 @@ def by_heads(x: Array) -> Array:
     return x.transpose(0, 3, 1, 2, 4).reshape(b, t, g * r, d)
 
 
-def of_groups(x: Array | None, g: int) -> Array | None:
+def of_groups(x: Array, g: int) -> Array:
     """[b|1, h|1, t|1, s|1] -> [b|1, g|1, r|1, t|1, s|1]."""
-    if x is None:
-        return None
     b, h, t, s = x.shape
     return x.reshape(b, 1, 1, t, s) if h == 1 else x.reshape(b, g, h // g, t, s)
 
@@ -94,9 +92,9 @@ def dtype_of(at: Operands) -> Any:
 def widened(at: Operands) -> Wide:
     """The operands in the dtype of all that lies between."""
     g, dtype = at.k.shape[2], dtype_of(at)
-    bias = None if at.bias is None else at.bias.astype(dtype)
+    bias, mask = (None if x is None else of_groups(x, g) for x in (at.bias, at.mask))
     k, v = (x.astype(dtype).transpose(0, 2, 1, 3) for x in (at.k, at.v))
-    return Wide(by_queries(at.q, g, dtype), k, v, of_groups(bias, g), of_groups(at.mask, g))
+    return Wide(by_queries(at.q, g, dtype), k, v, None if bias is None else bias.astype(dtype), mask)
 
 
 # One block
