@@ -330,7 +330,8 @@ assert [kept.shape for kept in of_rms.residuals] == [(D,), (N, D), (N, 1)]      
 for explained in (of_layer, of_rms):
     assert sum(kept.shape == (N, D) for kept in explained.plain_residuals) >= 2
     assert explained.plain_cost.residual_bytes > 1.9 * explained.cost.residual_bytes
-axes = plot.memory({"layer_norm": of_layer, "rms_norm": of_rms})
+figure, axes = plt.subplots(figsize=(9.6, 2.6), layout="constrained")
+plot.memory({"layer_norm": of_layer, "rms_norm": of_rms}, axes)
 axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
