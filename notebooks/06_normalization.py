@@ -63,8 +63,9 @@ def close(a, b):
 #   \sigma^2 = \tfrac1d \|x - \mu\|^2.$$
 #
 # What comes out has mean 0 and mean square 1: $\hat x \perp \mathbf 1$, and both have the length $\sqrt d$. Now change
-# $x$ by $\delta x$. The mean moves by $\delta\mu = \tfrac1d \mathbf 1^\top \delta x$ and the deviation by
-# $\delta\sigma = \tfrac1d \hat x^\top \delta x$, so with the quotient rule
+# $x$ by $\delta x$. The mean moves by $\delta\mu = \tfrac1d \mathbf 1^\top \delta x$. The deviation moves by
+# $\delta\sigma = \tfrac1d \hat x^\top \delta x$, for $2\sigma\,\delta\sigma = \tfrac2d (x - \mu)^\top (\delta x -
+# \mathbf 1\,\delta\mu)$ and $x - \mu \perp \mathbf 1$. So with the quotient rule
 #
 # $$\delta\hat x = \frac{\delta x - \mathbf 1\,\delta\mu - \hat x\,\delta\sigma}{\sigma} = J\,\delta x, \qquad
 #   \boxed{\,J = \frac1\sigma \Big( I - \frac{\mathbf 1 \mathbf 1^\top}{d} - \frac{\hat x \hat x^\top}{d} \Big)\,}$$
@@ -93,8 +94,8 @@ assert close(J, P / σ)
 assert close(JT, J)
 
 # %% [markdown]
-# **$J$ is symmetric**, so $J^\top = J$ and there is nothing to transpose: `jax.jvp` and `jax.vjp` of `layer_norm` are
-# one function. The rule in `adjax/layers/normalization_layer.py` is the boxed formula, read as it stands.
+# **$J$ is symmetric**, so $J^\top = J$ and there is nothing to transpose: `jax.jvp` and `jax.vjp` of the bare layer
+# are one function. The rule in `adjax/layers/normalization_layer.py` is the boxed formula, read as it stands.
 
 # %% jupyter={"source_hidden": true}
 panels = {"$I$": np.eye(d), r"$-\;\mathbf{1}\mathbf{1}^\mathsf{T}/d$": -np.outer(one, one) / d,
@@ -208,8 +209,9 @@ assert close(rms(7 * x), y) and not close(rms(x + 1), y)
 #
 # $$\|W - \eta\,dW\|^2 = \|W\|^2 + \eta^2 \|dW\|^2:$$
 #
-# **the norm can only grow**, and as it grows $dW$ shrinks. A learning rate that is too large slows itself down. This
-# is why people decay weights before a normalization: not to keep them simple, but to keep them moving.
+# **the norm can only grow**, and as it grows $dW$ shrinks. A learning rate that is too large slows itself down. Weight
+# decay before a normalization does not make the function simpler, for the function does not change; it keeps the steps
+# from shrinking.
 
 # %%
 X, W0, target = normal(2, 32, 6), normal(3, 6, 4), layer(normal(4, 32, 4))
@@ -339,9 +341,9 @@ plt.show()
 # ## 7 · Batch statistics couple examples
 #
 # `batch_norm` is the same map along the other axis: mean and deviation of a *channel* over the batch. So its
-# derivative is the same projector, and what it removes is a gradient that is the same for all examples. But now
-# **each example's output depends on all others.** The derivative of all outputs by all inputs shows it: one block for
-# each pair of examples.
+# derivative is the same projector, and of each channel's gradient it removes the mean over the examples and the part
+# along $\hat x$. But now **each example's output depends on all others.** The derivative of all outputs by all inputs
+# shows it: one block for each pair of examples.
 
 # %%
 n, c = 5, 4

@@ -135,8 +135,8 @@ assert close(eigenvalues[0], 0) and eigenvalues[1] > 1e-3 and close(S @ np.ones(
 # %% [markdown]
 # ## 2 · Exponentials overflow, their logarithm need not
 #
-# In float32 $e^{89}$ is infinite, and $e^{-104}$ is zero at the latest: XLA flushes the smallest numbers to zero, here
-# from $e^{-88}$ on. So $\log \sum \exp$ as it is written breaks. Taking the largest logit out, $m = \max Z$,
+# In float32 $e^{89}$ is infinite and $e^{-104}$ is zero (or $e^{-88}$ already, where the smallest numbers are flushed
+# to zero), so $\log \sum \exp$ breaks if it is computed as it is written. Taking the largest logit out, $m = \max Z$,
 #
 # $$\operatorname{lse}(Z) = m + \log \textstyle\sum_v \exp (Z_v - m),$$
 #
