@@ -196,8 +196,8 @@ with plt.rc_context({"mathtext.fontset": "cm"}):
 # | $\delta r = \delta s / 2r$ | divide | $ds = dr / 2r$ | divide |
 #
 # with $D = x - P$ and $s = r^2$. Each line on the right is the transpose of the one beside it: a copy becomes a sum, a
-# sum a copy, a weight stays. And the order is reversed, for $\langle CBA\,v, u\rangle = \langle v, A^\top B^\top C^\top
-# u\rangle$: what was done last is undone first.
+# sum a copy, a weight stays. And the order is reversed,
+# $\langle CBA\,v, u\rangle = \langle v, A^\top B^\top C^\top u\rangle$: what was done last is undone first.
 
 # %%
 y, push = jax.linearize(distances, x)                # push: v ↦ J v, a linear program
@@ -283,7 +283,8 @@ print("linear_transpose ", refused(lambda: jax.linear_transpose(rods, x)(u)))
 #
 # JAX has a rule for the *derivative* of each of its own operations, and one for the *transpose* of each linear one.
 # Nothing else: reverse mode is made of the two. A `custom_vjp` is an operation for which it is told $J^\top$ and
-# nothing more. It could not look inside for $J$ either, for the rule is the author's word *against* what is inside.
+# nothing more. It could not look inside for $J$ either, for the rule is the author's word *against* what is inside. (In
+# the picture below blue is told, green follows from it.)
 #
 # So what does `jax.linearize` give for such a function? A linear program with a hole in it: one that can be turned
 # around, which is how reverse mode uses it, and that cannot be run.

@@ -267,9 +267,9 @@ with plt.rc_context({"mathtext.fontset": "cm"}):
 # %% [markdown]
 # ## 4 · The backward pass in blocks
 #
-# Keep $Q, K, V, O$ and the two numbers of each row, $m$ and $\ell$. With these any block of $A$ can be made again, $A =
-# e^{S - m}/\ell$, and every line of the adjoint works block by block, but for one: the mean $\sum_s A\,dA$ runs over
-# *all* keys. It is known beforehand. A mean under $A$ of $dA = dO\,V^\top$ is $dO$ against the mean of $V$:
+# Keep $Q, K, V, O$ and the two numbers of each row, $m$ and $\ell$. With these any block of $A$ can be made again,
+# $A = e^{S - m}/\ell$, and every line of the adjoint works block by block, but for one: the mean $\sum_s A\,dA$ runs
+# over *all* keys. It is known beforehand. A mean under $A$ of $dA = dO\,V^\top$ is $dO$ against the mean of $V$:
 #
 # $$\sum_s A_{ts}\,dA_{ts} = \sum_s A_{ts} \sum_e dO_{te} V_{se} = \sum_e dO_{te}\,O_{te}.$$
 #
@@ -285,15 +285,15 @@ def blocked(size):
     @any_mode
     @jax.custom_vjp
     def blocks(Q, K, V):
-        return forward(Q, K, V)[0]
+        return fwd(Q, K, V)[0]
 
-    def forward(Q, K, V):
+    def fwd(Q, K, V):
         step = lambda so_far, block: (look(Q, so_far, block), None)
         (top, total, sums), _ = jax.lax.scan(step, nothing_yet(Q, V), (cut(K), cut(V)))
         O = sums / total
         return O, (Q, K, V, O, top, total)
 
-    def backward(residuals, dO):
+    def bwd(residuals, dO):
         Q, K, V, O, top, total = residuals
         scale = 1 / np.sqrt(Q.shape[1]).astype(Q.dtype)
         mean = (dO * O).sum(axis=1, keepdims=True)                   #                 (t, 1), Σ_s A dA
@@ -311,7 +311,7 @@ def blocked(size):
         dQ, (dK, dV) = jax.lax.scan(step, jnp.zeros_like(Q), (cut(K), cut(V)))
         return dQ, paste(dK), paste(dV)
 
-    blocks.defvjp(forward, backward)
+    blocks.defvjp(fwd, bwd)
     return blocks
 
 
@@ -346,11 +346,11 @@ lengths = np.array([1024, 2048, 4096, 8192])
 programs = {"autodiff": plain, "forty lines, blocks of 128 keys": blocked(128), "adjax.attention": one_head}
 measured = {name: np.array([temporaries(reverse(f), length) for length in lengths]) for name, f in programs.items()}
 for name, sizes in measured.items():
-    print(f"{name:32}", "  ".join(f"{size / 2**20:6.1f}" for size in sizes), " MB")
+    print(f"{name:32}", "  ".join(f"{size / 2**20:6.1f}" for size in sizes), " MiB")
 
 autodiff, forty, ours = measured.values()
 assert 3.9 < autodiff[-1] / autodiff[-2] < 4.1               # twice the length, four times the memory
-assert 1.9 < forty[-1] / forty[-2] < 2.1                   # twice
+assert 1.9 < forty[-1] / forty[-2] < 2.1                     # twice
 assert ours[-1] / ours[-2] < 2.1                             # twice at most: a block of fixed size, and rows
 assert autodiff[-1] > 20 * max(forty[-1], ours[-1])
 
@@ -366,7 +366,7 @@ for power, start, said in ((2, autodiff[1] / 3.2, "∝ length²"), (1, forty[1] 
     ax.text(lengths[2], guide[1] / 1.35, said, color="0.35", fontsize=11, ha="left", va="top")
 ax.set_xticks(lengths, [str(length) for length in lengths])
 ax.set_yticks(2.0 ** np.arange(-1, 11, 2), [f"{2.0**power:g}" for power in np.arange(-1, 11, 2)])
-ax.set(xlabel="length of queries and keys", ylabel="temporaries, MB")
+ax.set(xlabel="length of queries and keys", ylabel="temporaries, MiB")
 ax.grid(alpha=0.3)
 ax.legend(fontsize=10)
 plt.show()
@@ -395,8 +395,8 @@ def tangent(Q, K, V, δQ, δK, δV):
 
 
 for function in (blocked(2), one_head):
-    forth = jax.jit(lambda *tangents, f=function: jax.jvp(f, (Q, K, V), tangents)[1])
-    assert close(forth(*tangents), tangent(Q, K, V, *tangents))
+    pushed = jax.jit(lambda *tangents, f=function: jax.jvp(f, (Q, K, V), tangents)[1])(*tangents)
+    assert close(pushed, tangent(Q, K, V, *tangents))
 
 
 def forth(function):
@@ -406,7 +406,7 @@ def forth(function):
 
 for name, function in programs.items():
     half, full = (temporaries(forth(function), length) for length in (2048, 4096))
-    print(f"{name:32}  {half / 2**20:6.1f}  {full / 2**20:6.1f}  MB at lengths 2048 and 4096")
+    print(f"{name:32}  {half / 2**20:6.1f}  {full / 2**20:6.1f}  MiB at lengths 2048 and 4096")
     assert full > 3.9 * half if name == "autodiff" else full < 2.1 * half
 
 # %% [markdown]
@@ -466,7 +466,7 @@ square = normal(12, 8, d), K, V
 u = normal(13, 8, e)
 causal = partial(one_head, causal=True)
 dQ, _, dV = jax.jit(reverse(causal))(*square, u)
-last = causal(*square[:2], jnp.eye(8))[-1, -1]
+last = softmax(square[0][-1:] @ K.T / jnp.sqrt(d))[0, -1]
 assert close(causal(*square)[0], V[0]) and close(dQ[0], 0) and close(dV[-1], last * u[-1])
 
 # 3: shared keys
