@@ -1,4 +1,4 @@
-"""Sphinx's settings. `make docs` gathers the sources into build/docs (tools/docs/sources.py) and builds them from there.
+"""Sphinx's settings. `make docs` gathers the sources (tools/docs/sources.py) in site/sources and builds them there.
 
 Nothing is fetched, in building or in reading: fonts are the reader's own, mathematics is MathML.
 """
@@ -17,6 +17,7 @@ extensions = [
     "tools.docs.mathematics",
 ]
 root_doc = "index"
+smartquotes = False  # quotation marks and dots are often code
 exclude_patterns = ["README.md", "CHANGELOG.md", "generated"]  # other pages include them, or parts of them
 
 html_theme = "furo"

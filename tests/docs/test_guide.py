@@ -1,4 +1,4 @@
-"""The guide does what it says: the Python blocks of each page run in order, and print the block of text that follows."""
+"""The guide does what it says: the Python blocks of a page run in order, and print the block of text that follows."""
 
 import contextlib
 import io
@@ -26,22 +26,24 @@ def blocks(text: str) -> list[tuple[int, str, str | None]]:
     return found
 
 
-def run(page: Path) -> None:
-    """AssertionError where a block prints something else than the page says."""
+def run(page: Path) -> int:
+    """How many blocks ran; AssertionError where one prints something else than the page says."""
     namespace: dict[str, object] = {"__name__": page.stem}
-    for line, code, expected in blocks(page.read_text(encoding="utf-8")):
+    found = blocks(page.read_text(encoding="utf-8"))
+    for line, code, expected in found:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile("\n" * line + code, str(page), "exec"), namespace)
         if expected is not None:
             agrees = OutputChecker().check_output(expected, printed.getvalue(), ELLIPSIS | NORMALIZE_WHITESPACE)
             assert agrees, f"{page.name}:{line} prints\n{printed.getvalue()}and not\n{expected}"
+    return len(found)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).with_suffix("").as_posix())
 def test_a_page_does_what_it_says(page):
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        run(page)
+        assert run(page) > 0
 
 
 def test_a_page_that_says_something_else_is_found(tmp_path):

@@ -1,4 +1,4 @@
-"""Build the site: `python -m tools.docs` gathers the sources, builds them with Sphinx into site/html, and checks its links.
+"""Build the site: gather its sources, build them with Sphinx into site/html, and check its links.
 
     python -m tools.docs               build; any warning and any broken link is an error
     python -m tools.docs --open        and open every page in Chromium, at the width of a phone and of a desk

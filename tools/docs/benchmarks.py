@@ -44,7 +44,7 @@ def restored(record: Mapping[str, Any]) -> Table:
 
 
 def _summary(measured: list[Table]) -> Iterator[str]:
-    contests = [table for table in measured if "median_ms" in table.entries[0].measures]
+    contests = [table for table in measured if "median_ms" in table.entries[0].measures and not table.untimed]
     peers = [peer for peer in PEERS if any(_ratio(table, peer) for table in contests)]
     body = [
         [
@@ -75,8 +75,12 @@ def _whole(table: Table) -> Iterator[str]:
     yield from (f"## {table.name}", "")
     yield from markdown(*cells(table))
     missing = [f"not measured: {entry.name} ({entry.missing})" for entry in table.entries if entry.missing]
-    notes = [*missing, *map(ceiling_line, table.ceilings), *table.notes, *map(bar_line, table.bars)]
+    notes = [*missing, *map(ceiling_line, table.ceilings), *table.notes, *map(_bar, table.bars)]
     yield from ("", *(f"- {' '.join(note.split())}" for note in notes), "")
+
+
+def _bar(bar: Bar) -> str:
+    return f"**{bar.status}**: {bar_line(bar).removeprefix(bar.status)}"
 
 
 def markdown(headings: list[str], body: list[list[str]]) -> list[str]:

@@ -39,9 +39,13 @@ def to_rest(docstring: str) -> str:
 
 def marked_up(text: str) -> str:
     """A paragraph: code in backticks, everything else as it stands."""
-    pieces = CODE.split(text)
-    marked = [_code(piece) if i % 2 else SPECIAL.sub(r"\\\1", piece) for i, piece in enumerate(pieces)]
-    return re.sub(r"(``|>`)(?=\w)", r"\1\\ ", "".join(marked))
+    out = ""
+    for i, piece in enumerate(CODE.split(text)):
+        if i % 2:
+            out += _code(piece)
+        else:                                # code must be told from a word that follows it at once, as in `X`s
+            out += ("\\ " if i and piece[:1].isalnum() else "") + SPECIAL.sub(r"\\\1", piece)
+    return out
 
 
 def _margin(line: str) -> int:

@@ -1,4 +1,4 @@
-"""Every link of the built site: within it, it must lead to a page and to a place on that page; outside, nothing loads."""
+"""Every link of the built site leads to a page, and to a place on it; nothing is loaded from outside."""
 
 from collections.abc import Iterator
 from html.parser import HTMLParser

@@ -44,7 +44,7 @@ def _entry(name: str, of: Any) -> Iterator[str]:
     elif isinstance(of, type):
         own = ", ".join(members(of))
         yield from (f".. autoclass:: adjax.{name}", *([f"   :members: {own}"] if own else []), "")
-        if fields := _fields(of):
+        if "#" in (fields := _fields(of)):       # without comments they say no more than the signature
             yield from ("   .. code-block:: python", "", textwrap.indent(fields, 6 * " "), "")
     else:
         yield from (f".. autofunction:: adjax.{name}", "")
