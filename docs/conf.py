@@ -17,7 +17,7 @@ extensions = [
     "tools.docs.mathematics",
 ]
 root_doc = "index"
-smartquotes = False  # quotation marks and dots are often code
+smartquotes_action = "D"  # dashes alone: quotation marks and dots are often code
 exclude_patterns = ["README.md", "CHANGELOG.md", "generated"]  # other pages include them, or parts of them
 
 html_theme = "furo"

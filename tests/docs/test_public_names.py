@@ -54,5 +54,5 @@ def test_a_docstring_is_shown_as_it_was_meant():
     text = "Doubles `x`s with `any_mode`; a|b, *args, x_.\n\n    y = 2 x\n\n    z\n\nArgs:\n    x: any.\n\n>>> 1\n1"
     assert to_rest(text).rstrip() == (
         "Doubles ``x``\\ s with :py:obj:`any_mode <adjax.any_mode>`; a\\|b, \\*args, x\\_.\n\n"
-        "::\n\n    y = 2 x\n\n    z\n\nArgs:\n    x: any.\n\n>>> 1\n1"
+        ".. code-block:: text\n\n    y = 2 x\n\n    z\n\nArgs:\n    x: any.\n\n>>> 1\n1"
     )

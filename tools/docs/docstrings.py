@@ -27,7 +27,7 @@ def to_rest(docstring: str) -> str:
             out += [*lines, ""]
             block = None
         elif (block is not None and margin >= block) or margin > around:
-            out += [] if block is not None else [" " * around + "::", ""]
+            out += [] if block is not None else [" " * around + ".. code-block:: text", ""]
             block = margin if block is None else block
             out += [*lines, ""]
         else:

@@ -32,7 +32,7 @@ def _sections(floor: str) -> Iterator[str]:
 
 def titled(module: ModuleType) -> tuple[str, str]:
     """The first sentence of a module's docstring as a heading, and what follows it."""
-    first, _, rest = inspect.cleandoc(module.__doc__ or module.__name__).partition("\n\n")
+    first, _, rest = (module.__doc__ or module.__name__).strip().partition("\n\n")
     heading, stop, more = " ".join(first.split()).partition(". ")
     return marked_up(heading.rstrip(".:") if not stop else heading), f"{more}\n\n{rest}" if stop else rest
 

@@ -45,9 +45,10 @@ def write(file: Path, text: str) -> None:
 
 
 def folded(notebook: Path) -> str:
-    """A notebook in which the cells that JupyterLab folds are folded by the site as well."""
+    """A notebook in which the cells that JupyterLab folds are folded by the site as well, and none starts with air."""
     read = nbformat.read(notebook, as_version=4)
     for cell in read.cells:
+        cell.source = cell.source.strip("\n")
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
     return nbformat.writes(read)
