@@ -35,7 +35,8 @@ class AnyMode(Generic[P, R]):
     Attributes:
         custom_vjp: the `jax.custom_vjp` it lifts.
         fun: the undecorated primal function.
-        fwd, bwd: the rule, as given to `defvjp`.
+        fwd: the forward rule, as given to `defvjp`.
+        bwd: the backward rule.
         tangent: the explicit tangent rule, or None where it is derived from `bwd`.
         nondiff_argnums: positions of the static arguments.
 

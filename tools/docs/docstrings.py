@@ -63,7 +63,7 @@ def _names() -> frozenset[str]:
 
 def process(app: Any, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
     """Sphinx asks here for every docstring, before napoleon reads its sections."""
-    lead = [""] if what == "property" else []  # else napoleon takes what precedes a colon for a type
+    lead = ["..", ""] if what == "property" else []  # else napoleon takes what precedes a colon for a type
     lines[:] = lead + to_rest("\n".join(lines)).splitlines()
 
 

@@ -5,7 +5,7 @@ on the same rule under `any_mode`, and on `adjax.affine`. What is returned must 
 runs and is wrong ends the build.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -43,14 +43,17 @@ def checkpoint(f: Any, params: Any, X: Any) -> Any:
     return grad(jax.checkpoint(f), params, X)
 
 
-def outcome(row: Callable[..., Any], f: Any, at: Any) -> str:
-    """`works`, or the name of the error; AssertionError where the result is wrong."""
-    try:
-        result = row(f, *at)
-    except Exception as error:
-        return f"`{type(error).__name__}`"
-    assert_close(result, row(plain_affine, *at), 1e-12)
-    return "works"
+def outcomes(row: Callable[..., Any], functions: Iterable[Any], at: Any) -> Iterator[str]:
+    """Of each function `works`, or the name of the error; AssertionError where the result is wrong."""
+    expected = row(plain_affine, *at)
+    for f in functions:
+        try:
+            result = row(f, *at)
+        except Exception as error:
+            yield f"`{type(error).__name__}`"
+        else:
+            assert_close(result, expected, 1e-12)
+            yield "works"
 
 
 def lines() -> list[str]:
@@ -59,7 +62,7 @@ def lines() -> list[str]:
     at = (normal(rng, 5, 3), normal(rng, 3)), normal(rng, 8, 5)
     functions = textbook, any_mode(textbook_with_plain_forward()), affine
     rows = [
-        (NAMES.get(row.__name__, f"`{row.__name__}`"), *(outcome(row, f, at) for f in functions))
+        (NAMES.get(row.__name__, f"`{row.__name__}`"), *outcomes(row, functions, at))
         for row in (grad, vmap, scan, checkpoint, *ROWS)
     ]
     return [f"| {' | '.join(cells)} |" for cells in (HEADINGS, ("---",) * len(HEADINGS), *rows)]
