@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.records import Bar, Entry, Table
-from benchmarks.harness.report import bar_line, ceiling_line, cells
+from benchmarks.harness.report import SCHEMA, bar_line, ceiling_line, cells
 
 PEERS = ("plain autodiff", "Flax", "Equinox", "PyTorch")
 NOTHING = "Nothing has been measured in this checkout: `make bench` writes the figures that this page shows.\n"
 
 
 def read(files: Iterable[Path]) -> dict[str, Any] | None:
-    """The first of these documents that exists."""
-    found = next((file for file in files if file.exists()), None)
-    return json.loads(found.read_text(encoding="utf-8")) if found else None
+    """The first of these documents that exists and has today's form."""
+    documents = (json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists())
+    return next((document for document in documents if document["schema"] == SCHEMA), None)
 
 
 def tables(document: Mapping[str, Any] | None) -> dict[str, str]:

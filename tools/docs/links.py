@@ -29,9 +29,9 @@ class Document(HTMLParser):
 
 def broken(site: Path) -> list[str]:
     """Links that lead nowhere, and what a page would load from elsewhere; each with the page it is on."""
-    pages = {file: Document(file.read_text(encoding="utf-8")) for file in sorted(site.rglob("*.html"))}
+    pages = {file: Document(file.read_text(encoding="utf-8")) for file in sorted(site.resolve().rglob("*.html"))}
     return [
-        f"{file.relative_to(site)}: {address}: {fault}"
+        f"{file.relative_to(site.resolve())}: {address}: {fault}"
         for file, page in pages.items()
         for address, loaded in page.links
         for fault in _faults(file, address, loaded, pages)
