@@ -43,7 +43,7 @@ def run(page: Path) -> int:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).with_suffix("").as_posix())
 def test_a_page_does_what_it_says(page):
     if "JAX_NUM_CPU_DEVICES=8" in page.read_text(encoding="utf-8") and jax.device_count() < 8:
-        pytest.skip("needs 8 devices")
+        pytest.skip(reason="needs 8 devices")
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         assert run(page) > 0
 
