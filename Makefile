@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 VERSION := import sys; print("%d.%d" % sys.version_info[:2])
 
-.PHONY: help demo test lint types bench notebooks build clean venv
+.PHONY: help demo test lint types bench notebooks docs build clean venv
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -39,13 +39,16 @@ bench: $(VENV)/.bench-stamp  ## time against autodiff and other libraries
 notebooks: $(VENV)/.test-stamp  ## execute the notebooks and write them (ARGS=--check: only compare)
 	$(BIN)/python tools/notebooks.py $(ARGS)
 
+docs: $(VENV)/.docs-stamp  ## build the documentation into site/html (ARGS=--open: and look at it in Chromium)
+	$(BIN)/python -m tools.docs $(ARGS)
+
 build: $(VENV)/.dev-stamp  ## build the wheel and the source archive into dist/
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist $(ARGS)
 
 clean:  ## remove the environment, caches and built files
 	@if [ -f "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
-	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.*' -prune -exec rm -rf {} +
 
 # What each stamp installs beside the package itself (editable).
@@ -53,6 +56,7 @@ $(VENV)/.demo-stamp: EXTRAS := train,plot
 $(VENV)/.test-stamp: EXTRAS := test
 $(VENV)/.dev-stamp: EXTRAS := dev,train,plot
 $(VENV)/.bench-stamp: EXTRAS := bench
+$(VENV)/.docs-stamp: EXTRAS := docs
 
 $(VENV)/.%-stamp: pyproject.toml | venv
 	@echo "Installing adjax[$(EXTRAS)] into $(VENV) (the first time takes some minutes) ..."

@@ -35,9 +35,20 @@ class AnyMode(Generic[P, R]):
     Attributes:
         custom_vjp: the `jax.custom_vjp` it lifts.
         fun: the undecorated primal function.
-        fwd, bwd: the rule, as given to `defvjp`.
+        fwd: the forward rule, as given to `defvjp`.
+        bwd: the backward rule.
         tangent: the explicit tangent rule, or None where it is derived from `bwd`.
         nondiff_argnums: positions of the static arguments.
+
+    >>> @any_mode
+    ... @jax.custom_vjp
+    ... def twice(x):
+    ...     return 2 * x
+    >>> twice.defvjp(lambda x: (2 * x, None), lambda _, dy: (2 * dy,))
+    >>> twice
+    <any_mode twice(x)>
+    >>> twice.bwd(None, 1.5)
+    (3.0,)
     """
 
     tangent: Callable[..., Any] | None = None
@@ -73,7 +84,13 @@ class AnyMode(Generic[P, R]):
         return self.custom_vjp.nondiff_argnums
 
     def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any], symbolic_zeros: bool = False) -> None:
-        """Defines the rule, as `jax.custom_vjp.defvjp` does."""
+        """Defines the rule, as `jax.custom_vjp.defvjp` does.
+
+        >>> square = any_mode(jax.custom_vjp(lambda x: x * x))
+        >>> square.defvjp(lambda x: (x * x, x), lambda x, dy: (2 * x * dy,))
+        >>> float(jax.grad(square)(3.0))
+        6.0
+        """
         self.custom_vjp.defvjp(fwd, bwd, symbolic_zeros=symbolic_zeros)
         self._rules.clear()
 
@@ -86,6 +103,14 @@ class AnyMode(Generic[P, R]):
 
         Returns:
             `tangent`, so that it can decorate.
+
+        >>> square = any_mode(jax.custom_vjp(lambda x: x * x))
+        >>> square.defvjp(lambda x: (x * x, x), lambda x, dy: (2 * x * dy,))
+        >>> @square.deftangent
+        ... def square_tangent(x, tangents):
+        ...     return 2 * x * tangents[0]
+        >>> float(jax.jvp(square, (3.0,), (1.0,))[1])
+        6.0
         """
         self.tangent = tangent
         self._rules.clear()

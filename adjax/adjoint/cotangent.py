@@ -35,13 +35,21 @@ class Like:
 
     A backward rule that must return a cotangent *like* `b`, and needs no value of `b`, keeps `like(b)`. It is a pytree
     without leaves.
+
+    >>> kept = Like(jax.typeof(jnp.zeros((4, 3))))
+    >>> jax.tree.leaves(kept), cotangent_like(kept, jnp.ones((2, 4, 3))).shape
+    ([], (4, 3))
     """
 
     type: Any
 
 
 def like(x: Array | None) -> Like | None:
-    """`x`'s type (shape, dtype, sharding, varying axes) as a leafless pytree; None stays None."""
+    """`x`'s type (shape, dtype, sharding, varying axes) as a leafless pytree; None stays None.
+
+    >>> like(jnp.zeros((4, 3), jnp.bfloat16)).type.shape, like(None)
+    ((4, 3), None)
+    """
     return None if x is None else Like(jax.typeof(x))
 
 

@@ -41,7 +41,12 @@ def struct(type_: Any) -> jax.ShapeDtypeStruct:
 
 
 def zeros_like(tree: PyTree) -> PyTree:
-    """The zero vector of the space of `tree`; integer leaves get the empty tangent type float0, as in JAX."""
+    """The zero vector of the space of `tree`; integer leaves get the empty tangent type float0, as in JAX.
+
+    >>> zero = zeros_like((jnp.ones(3), jnp.arange(4)))
+    >>> zero[0].tolist(), zero[1].dtype
+    ([0.0, 0.0, 0.0], dtype([('float0', 'V')]))
+    """
 
     def zero(x: Any) -> Any:
         x = jnp.asarray(x)

@@ -100,6 +100,11 @@ class Certificate:
         seed: the key's seed, to run the same probes again.
         environment: versions and devices.
         seconds: how long it took.
+
+    >>> import jax, adjax
+    >>> certificate = adjax.certify(jax.numpy.sin, jax.numpy.ones(3), laws=["adjoint"], contexts=[])
+    >>> certificate.ok, str(certificate.verdict), certificate.failures
+    (True, 'proven', ())
     """
 
     name: str
@@ -143,7 +148,13 @@ class Certificate:
         return html(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, in types that JSON has; floats that JSON lacks become None."""
+        """Everything, in types that JSON has; floats that JSON lacks become None.
+
+        >>> import jax, adjax
+        >>> certificate = adjax.certify(jax.numpy.sin, jax.numpy.ones(3), laws=["adjoint"], contexts=[])
+        >>> [row["law"] for row in certificate.to_dict()["rows"]]
+        ['adjoint']
+        """
         from .report import to_dict
 
         return to_dict(self)
@@ -160,6 +171,15 @@ class AdjointError(AssertionError):
 
     Attributes:
         certificate: the whole of it.
+
+    >>> import jax, adjax
+    >>> wrong = jax.custom_vjp(lambda x: 2 * x)
+    >>> wrong.defvjp(lambda x: (2 * x, None), lambda _, dy: (5 * dy,))
+    >>> try:
+    ...     adjax.assert_adjoint(wrong, jax.numpy.ones(3), laws=["adjoint"], contexts=[])
+    ... except AdjointError as error:
+    ...     print(error.certificate.failures[0].diagnosis)
+    dx is 2.5 times the adjoint...
     """
 
     def __init__(self, certificate: Certificate) -> None:

@@ -56,7 +56,12 @@ class Product(NamedTuple):
 
 @dataclass(frozen=True)
 class Derivation:
-    """The adjoint of an einsum in every operand; prints as text, and as HTML with pictures in a notebook."""
+    """The adjoint of an einsum in every operand; prints as text, and as HTML with pictures in a notebook.
+
+    >>> of = derive_adjoint("nd,dp->np", n=8, d=3, p=5)
+    >>> of.forward.formula, of.adjoints[0].result.name, of.sizes["d"]
+    ('Y[n p] = Σ_d X[n d] W[d p]', 'dX', 3)
+    """
 
     spec: str
     sizes: Mapping[str, int]

@@ -24,7 +24,13 @@ from .spectrum import singular_values
 
 
 class LayerFlow(NamedTuple):
-    """What is measured of a layer. Norms are Frobenius norms."""
+    """What is measured of a layer. Norms are Frobenius norms.
+
+    >>> loss = lambda params, X: jnp.sum(X @ params["W"])
+    >>> layer = gradient_flow(loss, {"W": 2 * jnp.eye(3)}, jnp.ones((4, 3))).layers[0]
+    >>> layer.name, layer.shape, layer.largest, layer.condition
+    ("['W']", (3, 3), 2.0, 1.0)
+    """
 
     name: str                       # "[2].W", the path in the parameters
     shape: tuple[int, ...]
@@ -44,7 +50,12 @@ class LayerFlow(NamedTuple):
 
 @dataclass(frozen=True)
 class Flow:
-    """The layers in the order in which the loss uses them, and a verdict in words, empty where nothing is wrong."""
+    """The layers in the order in which the loss uses them, and a verdict in words, empty where nothing is wrong.
+
+    >>> flow = gradient_flow(lambda W, X: jnp.sum(X @ W), jnp.eye(3), jnp.ones((4, 3)))
+    >>> flow.loss, len(flow.layers), flow.verdict, flow.healthy
+    (12.0, 1, (), True)
+    """
 
     loss: float
     layers: tuple[LayerFlow, ...]

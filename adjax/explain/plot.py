@@ -32,6 +32,13 @@ def flow(of: Flow, axes: Any = None) -> Any:
 
     Returns:
         The axes.
+
+    >>> from matplotlib.figure import Figure
+    >>> from adjax import gradient_flow
+    >>> of = gradient_flow(lambda params, X: (X @ params["W"]).sum(), {"W": np.eye(3)}, np.ones((4, 3)))
+    >>> axes = flow(of, Figure().subplots())
+    >>> axes.get_yscale(), [label.get_text() for label in axes.get_xticklabels()]
+    ('log', ["['W']"])
     """
     axes = _axes(axes, (6.4, 3.6))
     at = np.arange(len(of.layers))
@@ -62,6 +69,11 @@ def spectrum(matrices: Any, axes: Any = None) -> Any:
 
     Raises:
         ValueError: no leaf has two axes.
+
+    >>> from matplotlib.figure import Figure
+    >>> axes = spectrum({"W": np.diag([3.0, 2.0, 1.0])}, Figure().subplots())
+    >>> axes.lines[0].get_ydata().tolist()
+    [3.0, 2.0, 1.0]
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(matrices)
     found = {jax.tree_util.keystr(path) or "W": np.asarray(x, np.float64) for path, x in leaves if np.ndim(x) >= 2}
@@ -92,6 +104,12 @@ def shapes(of: Derivation, axes: Any = None) -> Any:
 
     Raises:
         ValueError: there are more or fewer axes than products.
+
+    >>> from matplotlib.figure import Figure
+    >>> from adjax import derive_adjoint
+    >>> axes = shapes(derive_adjoint("nd,dp->np"), Figure().subplots(1, 3))
+    >>> [one.get_title() for one in axes]
+    ['Y = X W', 'dX = dY Wᵀ', 'dW = Xᵀ dY']
     """
     products = (of.forward, *of.adjoints)
     pictures = [picture(product, colours(of)) for product in products]
@@ -117,6 +135,12 @@ def memory(of: Explanation | Mapping[str, Explanation], axes: Any = None) -> Any
 
     Returns:
         The axes.
+
+    >>> from matplotlib.figure import Figure
+    >>> from adjax import explain, relu
+    >>> axes = memory(explain(relu, np.ones((4, 5), np.float32)), Figure().subplots())
+    >>> [label.get_text() for label in axes.get_yticklabels()]
+    ['relu, as written', 'relu, plain autodiff']
     """
     named = {of.name: of} if isinstance(of, Explanation) else dict(of)
     axes = _axes(axes, (6.4, 0.9 + 0.8 * len(named)))

@@ -69,10 +69,8 @@ class Table:
         return replace(self, bars=bars)
 
     def record(self) -> dict[str, Any]:
-        """As JSON: every field but the layout, and the status of each bar."""
-        fields = asdict(self)
-        del fields["columns"]
-        return fields | {"bars": [asdict(bar) | {"status": bar.status} for bar in self.bars]}
+        """As JSON: every field, and the status of each bar."""
+        return asdict(self) | {"bars": [asdict(bar) | {"status": bar.status} for bar in self.bars]}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import jax
 from benchmarks.harness.options import Options
 from benchmarks.harness.records import Bar, Table
 
-SCHEMA = 1
+SCHEMA = 2
 WIDTH = 100
 LIBRARIES = ("jax", "jaxlib", "numpy", "torch", "flax", "equinox", "optax")
 STYLES = {"pass": "green", "miss": "bold red", "not judged": "dim"}

@@ -77,7 +77,7 @@ def test_bars_are_judged_by_their_sense():
 def test_the_document_is_json_with_versions_bars_and_errors():
     made = document(Options(seconds=2), environment(), [TABLE], [{"row": "r", "error": "e"}])
     contents = json.loads(json.dumps(made))
-    assert contents["schema"] == 1
+    assert contents["schema"] == 2
     assert contents["options"] == {"seconds": 2, "smoke": False, "seed": 0}
     assert contents["environment"]["cores"] >= 1
     assert {"jax", "numpy", "torch"} <= contents["environment"]["versions"].keys()
