@@ -15,9 +15,12 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from adjax.examples.finite import require_finite
+from adjax.examples.parallel.gradients import LossScale, accumulated, first_scale, scaled_back, unless_overflown
+from adjax.examples.parallel.mesh import entered, placement, put
 from adjax.examples.text.data import Text, batches, windows
 from adjax.examples.text.decoder import SPELLED, Layers, Params, init, loss
 from adjax.examples.text.options import Options
+from adjax.examples.text.sharded import layers_on, laid_out, loss_on_each_device, on_each_device, specs, state_shardings
 
 WARM_UP = 0.1                           # of the steps
 WEIGHT_DECAY = 0.1
@@ -30,6 +33,7 @@ class State(NamedTuple):
 
     params: Params
     optimizer: optax.OptState
+    scale: LossScale | None = None          # of float16
 
 
 Step = Callable[[State, ArrayLike], tuple[State, Array]]
@@ -57,31 +61,59 @@ def make_optimizer(options: Options) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(CLIPPED_AT), optax.adamw(schedule, weight_decay=WEIGHT_DECAY))
 
 
-def loss_and_gradient(params: Params, ids: ArrayLike, options: Options, layers: Layers) -> tuple[Array, Params]:
-    """The loss in nats, and its gradient."""
-    f = functools.partial(loss, layers=layers, heads=options.heads, dtype=options.dtype, remat=options.remat)
-    return jax.value_and_grad(f)(params, ids)
+def network_loss(options: Options, layers: Layers, vocabulary: int) -> Callable[[Params, ArrayLike], Array]:
+    """The loss in nats of parameters and ids, on the mesh of the options."""
+    layers = layers_on(placement(options), layers, vocabulary)
+    return functools.partial(loss, layers=layers, heads=options.heads, dtype=options.dtype, remat=options.remat)
+
+
+def loss_and_gradient(
+    params: Params, ids: ArrayLike, options: Options, layers: Layers, factor: ArrayLike = 1.0
+) -> tuple[Array, Params]:
+    """The loss in nats, and its gradient; differentiated as factor times the loss."""
+    on, vocabulary = placement(options), len(params.table)
+    f = network_loss(options, layers, vocabulary)
+    both = lambda params, ids, weight: accumulated(f, params, ids, options.accumulate, weight)
+    if on is not None and on.mode == "shard_map":
+        both = on_each_device(on, both, vocabulary)
+    value, gradient = both(params, ids, factor)
+    if on is not None and on.mode == "auto":
+        gradient = jax.tree.map(on.laid_out, gradient, specs(on, vocabulary))
+    return (value, gradient) if isinstance(factor, float) else scaled_back(value, gradient, factor)
 
 
 @functools.cache
 def make_step(options: Options, layers: Layers) -> Step:
     """The training step, compiled once; it donates the state, so the new one takes the old one's memory."""
-    optimizer = make_optimizer(options)
+    optimizer, on = make_optimizer(options), placement(options)
 
     @functools.partial(jax.jit, donate_argnames="state")
     def step(state: State, ids: ArrayLike) -> tuple[State, Array]:
-        value, gradient = loss_and_gradient(state.params, ids, options, layers)
+        factor = 1.0 if state.scale is None else state.scale.factor
+        value, gradient = loss_and_gradient(state.params, ids, options, layers, factor)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        return State(optax.apply_updates(state.params, updates), optimizer_state), value
+        new = State(optax.apply_updates(state.params, updates), optimizer_state, state.scale)
+        if state.scale is not None:
+            new, scale = unless_overflown(state.scale, gradient, new, state)
+            new = new._replace(scale=scale)
+        return laid_out(on, optimizer, new), value
 
     return step
 
 
 def init_state(options: Options, vocabulary: int) -> State:
-    """The state before the first step, made by the seed."""
-    make = jax.jit(init, static_argnames=("options", "vocabulary"))
-    params = make(jax.random.key(options.seed), options=options, vocabulary=vocabulary)
-    return State(params, make_optimizer(options).init(params))
+    """The state before the first step, made by the seed, on the mesh of the options."""
+    on = placement(options)
+    layouts = None if on is None else jax.tree.map(on.sharding, specs(on, vocabulary))
+    make = jax.jit(init, static_argnames=("options", "vocabulary"), out_shardings=layouts)
+    return first_state(options, make(jax.random.key(options.seed), options=options, vocabulary=vocabulary))
+
+
+def first_state(options: Options, params: Params) -> State:
+    """The state before the first step, of these parameters."""
+    on, optimizer = placement(options), make_optimizer(options)
+    state = State(params, optimizer.init(params), first_scale(options.dtype))
+    return state if on is None else jax.device_put(state, state_shardings(on, optimizer, state))
 
 
 def train(
@@ -95,6 +127,13 @@ def train(
     Raises:
         NonFiniteLoss: the loss became infinite or NaN.
     """
+    with entered(options):
+        return _train(options, text, report, interrupted)
+
+
+def _train(
+    options: Options, text: Text, report: Callable[[Checkpoint], None], interrupted: Callable[[], bool]
+) -> Training:
     step, state = make_step(options, SPELLED), init_state(options, len(text.characters))
     held_out = windows(options, text.held_out)
     stream = itertools.islice(batches(options, text.train), options.steps)
@@ -103,7 +142,7 @@ def train(
     while done < options.steps and not interrupted():
         losses = []
         for ids in itertools.islice(stream, every):
-            state, value = step(state, ids)
+            state, value = step(state, put(options, ids))
             losses.append(value)
             if interrupted():
                 break
@@ -119,12 +158,17 @@ def train(
 def evaluate(params: Params, held_out: np.ndarray, options: Options) -> float:
     """Bits per character over windows of text, a batch at a time."""
     nats = 0.0
-    for first in range(0, len(held_out), options.batch):
-        part = held_out[first : first + options.batch]
-        nats += float(_loss(params, part, options)) * len(part)
+    with entered(options):
+        for first in range(0, len(held_out), options.batch):
+            part = held_out[first : first + options.batch]
+            nats += float(_loss(params, put(options, part), options)) * len(part)
     return nats / len(held_out) / math.log(2)
 
 
 @functools.partial(jax.jit, static_argnames="options")
 def _loss(params: Params, ids: Array, options: Options) -> Array:
-    return loss(params, ids, SPELLED, heads=options.heads, dtype=options.dtype)
+    on, vocabulary = placement(options), len(params.table)
+    f = network_loss(options._replace(remat=False), SPELLED, vocabulary)
+    if on is not None and on.mode == "shard_map":
+        f = loss_on_each_device(on, f, vocabulary)
+    return f(params, ids)
