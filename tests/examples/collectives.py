@@ -1,4 +1,4 @@
-"""What a compiled program says to other devices, read from its text: how often, and how many bytes a device receives."""
+"""What a compiled program says to other devices, read from its text: how often, and how many bytes a device gets."""
 
 import math
 import re
@@ -6,7 +6,8 @@ from collections import Counter
 from typing import NamedTuple
 
 OPERATION = re.compile(
-    r"= (?P<results>\(.*?\)|\S+) (?P<kind>all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(-start)?\("
+    r"= (?P<results>\(.*?\)|\S+) "
+    r"(?P<kind>all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(-start)?\("
 )
 RESULT = re.compile(r"([a-z]+)(\d+)\[([\d,]*)\]")
 

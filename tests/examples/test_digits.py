@@ -19,7 +19,7 @@ from adjax.examples.digits import options as digits_options
 from adjax.examples.digits.data import load
 from adjax.examples.digits.models import network
 from adjax.examples.digits.options import DTYPES, Options
-from adjax.examples.digits.train import batches, init_state, make_step, train
+from adjax.examples.digits.train import batches, init_state, loss_and_gradient, make_step, train
 from adjax.examples.finite import NonFiniteLoss, require_finite
 from adjax.examples.interrupt import Interrupt
 from adjax.examples.progress import progress
@@ -213,27 +213,26 @@ def test_the_gradient_needs_no_implicit_promotion(data, dtype, options):
     options = options._replace(dtype=dtype)
     with jax.enable_x64(dtype == "float64"), jax.numpy_dtype_promotion("strict"):
         params = jax.eval_shape(lambda: init_state(options).params)
-        gradient_of = functools.partial(model.loss_and_gradient, dtype=dtype, apply=network(options.model).spelled)
+        gradient_of = functools.partial(loss_and_gradient, options=options, apply=network(options.model).spelled)
         value, gradient = jax.eval_shape(gradient_of, params, *next(batches(options, data)))
         assert value.shape == ()
         assert gradient == params
 
 
-def test_the_loss_scale_keeps_small_cotangents_of_float16(data, small, monkeypatch):
+def test_the_loss_scale_keeps_small_cotangents_of_float16(data, small):
     first, (W, b) = small.params
     params = [first, (1e-3 * W, b)]                                 # the cotangent of H is dZ Wᵀ, below 1e-6 here
     X, y = next(batches(SMALL._replace(batch=1000), data))
 
-    def gradient(dtype):
-        of = jax.jit(functools.partial(model.loss_and_gradient, dtype=dtype, apply=network("mlp").spelled))
-        return np.asarray(of(params, X, y)[1][0].W)
+    def gradient(dtype, factor=None):
+        options = SMALL._replace(dtype=dtype, batch=1000)
+        of = jax.jit(functools.partial(loss_and_gradient, options=options, apply=network("mlp").spelled))
+        return np.asarray(of(params, X, y, factor=factor)[1][0].W)
 
     def error(g):
         return np.linalg.norm(g - exact) / np.linalg.norm(exact)
 
-    exact, scaled = gradient("float32"), gradient("float16")
-    monkeypatch.setattr(model, "LOSS_SCALE", {})
-    unscaled = gradient("float16")
+    exact, scaled, unscaled = gradient("float32"), gradient("float16"), gradient("float16", 1.0)
     assert error(scaled) < 0.01 < 0.03 < error(unscaled)
 
 

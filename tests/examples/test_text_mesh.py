@@ -1,4 +1,4 @@
-"""The decoder on meshes of eight devices: the gradients of one device, and no more said between devices than must be."""
+"""The decoder on meshes of eight devices: the gradients of one, and no more said between devices than must be."""
 
 from functools import cache
 

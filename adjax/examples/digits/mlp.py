@@ -15,9 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax import Array
+from jax import Array, lax
 
 from adjax import AffineParams, affine
+from adjax.adjoint import wide
+from adjax.adjoint.cotangent import varying
 from adjax.examples.digits.data import CLASSES, PIXELS
 from adjax.examples.digits.model import Model
 from adjax.examples.digits.options import Options
@@ -36,8 +38,16 @@ def forward(params: Params, X: Array, layer: Layer) -> Array:
     """The logits of a batch, (n, d) -> (n, p)."""
     *hidden, last = params
     for layer_params in hidden:
-        X = jax.nn.relu(layer(layer_params, X))
-    return layer(last, X)
+        X = jax.nn.relu(summed(layer, layer_params, X))
+    return summed(layer, last, X)
+
+
+def summed(layer: Layer, params: AffineParams, X: Array) -> Array:
+    """A layer; where `shard_map` gives a device a part of the features in, the sum over the devices."""
+    if "model" not in varying(jax.typeof(X)):
+        return layer(params, X)
+    part = layer(AffineParams(params.W, None), X)                              # (n, d/m)(d/m, p) -> (n, p)
+    return lax.psum(part.astype(wide(part.dtype)), "model").astype(part.dtype) + params.b[None]
 
 
 def init(key: Array, options: Options, dtype: Any) -> Params:

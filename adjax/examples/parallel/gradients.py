@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from adjax import cotangent_like
 
-FIRST_SCALE, MOST_SCALE = 2.0**15, 2.0**24
+FIRST_SCALE, MOST_SCALE = 2.0**10, 2.0**24
 STEPS_TO_DOUBLE = 100
 
 Tree = TypeVar("Tree")
@@ -33,8 +33,13 @@ class LossScale(NamedTuple):
     steps: Array                            # (), integer
 
 
+def first_factor(dtype: str) -> float:
+    """Where the factor starts: 1 where none is needed, in every dtype but float16."""
+    return FIRST_SCALE if dtype == "float16" else 1.0
+
+
 def first_scale(dtype: str) -> LossScale | None:
-    """Where training starts: None where no scale is needed, in every dtype but float16."""
+    """The scale before the first step, None where none is needed."""
     return LossScale(jnp.float32(FIRST_SCALE), jnp.int32(0)) if dtype == "float16" else None
 
 
@@ -65,11 +70,6 @@ def accumulated(
 def _parts(x: Array, count: int) -> Array:
     """(n, ...) -> (count, n / count, ...)."""
     return x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)
-
-
-def scaled_back(value: Array, gradient: Tree, factor: ArrayLike) -> tuple[Array, Tree]:
-    """What was multiplied by the factor, without it."""
-    return value / factor, jax.tree.map(lambda g: g / factor, gradient)
 
 
 def unless_overflown(scale: LossScale, gradient: Any, new: Tree, old: Tree) -> tuple[Tree, LossScale]:

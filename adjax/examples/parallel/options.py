@@ -62,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser, dtypes: tuple[str, ...], dtyp
     parser.add_argument(
         "--mode",
         choices=MODES,
-        help="who lays arrays out over the mesh: the compiler (auto, the default), the types (explicit), or the program, "
-        "which runs on each device and says what to sum (shard_map)",
+        help="who lays arrays out over the mesh: the compiler (auto, the default), their types (explicit), or the "
+        "program, which runs on each device and says what to sum (shard_map)",
     )
     parser.add_argument("--devices", type=integer(1, 1024), metavar="N", help="simulate N devices on CPU")
     parser.add_argument(

@@ -19,21 +19,18 @@ are spelled here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array, lax
 from jax.sharding import PartitionSpec as P
 from jax.sharding import auto_axes
 
-import adjax
 from adjax import AffineParams
 from adjax.adjoint import wide
-from adjax.examples.parallel.mesh import BATCH, Placement, vary
+from adjax.examples.parallel.mesh import BATCH, Placement
 from adjax.examples.text.decoder import Block, Layers, Params
 from adjax.examples.text.plain import PLAIN
 
@@ -53,23 +50,6 @@ def specs(on: Placement, vocabulary: int, *, without: tuple[str, ...] = ()) -> P
         down=AffineParams(of(None, "model", "fsdp"), None),
     )
     return Params(table, blocks, of("fsdp"), AffineParams(characters, None))
-
-
-def state_shardings(on: Placement, optimizer: optax.GradientTransformation, state: Any) -> Any:
-    """The layout of a training state: of the optimizer's part, that of the parameters it is about."""
-    of = jax.tree.map(lambda _, spec: on.sharding(spec), state.params, specs(on, len(state.params.table)))
-    whole = on.sharding(P())
-    for_each = optax.tree_map_params(
-        optimizer, lambda _, sharding: sharding, state.optimizer, of, transform_non_params=lambda _: whole
-    )
-    return state._replace(params=of, optimizer=for_each, scale=jax.tree.map(lambda _: whole, state.scale))
-
-
-def laid_out(on: Placement | None, optimizer: optax.GradientTransformation, state: Any) -> Any:
-    """The state with its layout, which types keep and the compiler is told."""
-    if on is None or on.mode == "explicit":
-        return state
-    return lax.with_sharding_constraint(state, state_shardings(on, optimizer, state))
 
 
 def layers_on(on: Placement | None, layers: Layers, vocabulary: int) -> Layers:
@@ -123,34 +103,6 @@ def _spelled_out(layers: Layers) -> Layers:
         affine=affine,
         linear_cross_entropy=partial(layers.linear_cross_entropy, axis_name="model"),
     )
-
-
-def on_each_device(on: Placement, f: Callable[..., Any], vocabulary: int) -> Callable[..., Any]:
-    """`f(params, ids, weight)`, a loss and its gradient, as `shard_map` runs it: the sums over all devices of both.
-
-    A parameter that several devices share is one for each of them inside. The adjoint of that replication is the sum of
-    their gradients, once all micro-batches are through.
-    """
-
-    def one(params: Params, ids: Array, weight: Any) -> tuple[Array, Params]:
-        own = jax.tree.map(lambda p: vary(p, on.batch), params)
-        value, gradient = f(own, vary(ids, on.batch), weight / on.size(*on.batch))
-        return lax.psum(value, on.batch), jax.tree.map(adjax.cotangent_like, params, gradient)
-
-    layouts = specs(on, vocabulary)
-    return jax.shard_map(one, mesh=on.mesh, in_specs=(layouts, on.spec(BATCH), P()), out_specs=(P(), layouts))
-
-
-def loss_on_each_device(on: Placement, f: Callable[..., Array], vocabulary: int) -> Callable[..., Array]:
-    """`f(params, ids)`, a loss, as `shard_map` runs it: the mean over all devices."""
-
-    def run(params: Params, ids: Array) -> Array:
-        one = lambda params, ids: lax.pmean(f(*jax.tree.map(lambda x: vary(x, on.batch), (params, ids))), on.batch)
-        in_specs = specs(on, vocabulary), on.batch_spec(len(ids))
-        mean: Array = jax.shard_map(one, mesh=on.mesh, in_specs=in_specs, out_specs=P())(params, ids)
-        return mean
-
-    return run
 
 
 # Parameters as the layers take them

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,12 +15,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from adjax.examples.finite import require_finite
-from adjax.examples.parallel.gradients import LossScale, accumulated, first_scale, scaled_back, unless_overflown
+from adjax.examples.parallel import training
+from adjax.examples.parallel.gradients import LossScale, first_factor
 from adjax.examples.parallel.mesh import entered, placement, put
 from adjax.examples.text.data import Text, batches, windows
 from adjax.examples.text.decoder import SPELLED, Layers, Params, init, loss
 from adjax.examples.text.options import Options
-from adjax.examples.text.sharded import layers_on, laid_out, loss_on_each_device, on_each_device, specs, state_shardings
+from adjax.examples.text.sharded import layers_on, specs
 
 WARM_UP = 0.1                           # of the steps
 WEIGHT_DECAY = 0.1
@@ -61,6 +62,12 @@ def make_optimizer(options: Options) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(CLIPPED_AT), optax.adamw(schedule, weight_decay=WEIGHT_DECAY))
 
 
+def layouts(options: Options, vocabulary: int) -> Any:
+    """Of every parameter on the mesh of the options; None without one."""
+    on = placement(options)
+    return None if on is None else specs(on, vocabulary)
+
+
 def network_loss(options: Options, layers: Layers, vocabulary: int) -> Callable[[Params, ArrayLike], Array]:
     """The loss in nats of parameters and ids, on the mesh of the options."""
     layers = layers_on(placement(options), layers, vocabulary)
@@ -68,35 +75,25 @@ def network_loss(options: Options, layers: Layers, vocabulary: int) -> Callable[
 
 
 def loss_and_gradient(
-    params: Params, ids: ArrayLike, options: Options, layers: Layers, factor: ArrayLike = 1.0
+    params: Params, ids: ArrayLike, options: Options, layers: Layers, factor: ArrayLike | None = None
 ) -> tuple[Array, Params]:
-    """The loss in nats, and its gradient; differentiated as factor times the loss."""
-    on, vocabulary = placement(options), len(params.table)
+    """The loss in nats, and its gradient."""
+    factor, vocabulary = first_factor(options.dtype) if factor is None else factor, len(params.table)
     f = network_loss(options, layers, vocabulary)
-    both = lambda params, ids, weight: accumulated(f, params, ids, options.accumulate, weight)
-    if on is not None and on.mode == "shard_map":
-        both = on_each_device(on, both, vocabulary)
-    value, gradient = both(params, ids, factor)
-    if on is not None and on.mode == "auto":
-        gradient = jax.tree.map(on.laid_out, gradient, specs(on, vocabulary))
-    return (value, gradient) if isinstance(factor, float) else scaled_back(value, gradient, factor)
+    return training.loss_and_gradient(f, params, ids, options, layouts(options, vocabulary), factor)
 
 
 @functools.cache
 def make_step(options: Options, layers: Layers) -> Step:
     """The training step, compiled once; it donates the state, so the new one takes the old one's memory."""
-    optimizer, on = make_optimizer(options), placement(options)
+    optimizer = make_optimizer(options)
 
     @functools.partial(jax.jit, donate_argnames="state")
     def step(state: State, ids: ArrayLike) -> tuple[State, Array]:
-        factor = 1.0 if state.scale is None else state.scale.factor
+        factor = None if state.scale is None else state.scale.factor
         value, gradient = loss_and_gradient(state.params, ids, options, layers, factor)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        new = State(optax.apply_updates(state.params, updates), optimizer_state, state.scale)
-        if state.scale is not None:
-            new, scale = unless_overflown(state.scale, gradient, new, state)
-            new = new._replace(scale=scale)
-        return laid_out(on, optimizer, new), value
+        new = training.stepped(optimizer, state, gradient)
+        return training.laid_out(options, optimizer, new, layouts(options, len(state.params.table))), value
 
     return step
 
@@ -104,16 +101,15 @@ def make_step(options: Options, layers: Layers) -> Step:
 def init_state(options: Options, vocabulary: int) -> State:
     """The state before the first step, made by the seed, on the mesh of the options."""
     on = placement(options)
-    layouts = None if on is None else jax.tree.map(on.sharding, specs(on, vocabulary))
-    make = jax.jit(init, static_argnames=("options", "vocabulary"), out_shardings=layouts)
+    shardings = None if on is None else jax.tree.map(on.sharding, specs(on, vocabulary))
+    make = jax.jit(init, static_argnames=("options", "vocabulary"), out_shardings=shardings)
     return first_state(options, make(jax.random.key(options.seed), options=options, vocabulary=vocabulary))
 
 
 def first_state(options: Options, params: Params) -> State:
     """The state before the first step, of these parameters."""
-    on, optimizer = placement(options), make_optimizer(options)
-    state = State(params, optimizer.init(params), first_scale(options.dtype))
-    return state if on is None else jax.device_put(state, state_shardings(on, optimizer, state))
+    at = layouts(options, len(params.table))
+    return training.first_state(State, params, options, make_optimizer(options), at)
 
 
 def train(
@@ -167,8 +163,5 @@ def evaluate(params: Params, held_out: np.ndarray, options: Options) -> float:
 
 @functools.partial(jax.jit, static_argnames="options")
 def _loss(params: Params, ids: Array, options: Options) -> Array:
-    on, vocabulary = placement(options), len(params.table)
-    f = network_loss(options._replace(remat=False), SPELLED, vocabulary)
-    if on is not None and on.mode == "shard_map":
-        f = loss_on_each_device(on, f, vocabulary)
-    return f(params, ids)
+    mode = "explicit" if options.mode == "explicit" else "auto"
+    return network_loss(options._replace(remat=False, mode=mode), SPELLED, len(params.table))(params, ids)
