@@ -193,6 +193,21 @@ def test_steps_batch_and_learning_rate_change_the_run(data, small):
         assert train(SMALL._replace(**change), data).checkpoints[-1] != small.checkpoints[-1]
 
 
+@BOTH
+def test_rematerialisation_keeps_less_and_changes_nothing(data, options):
+    batch = next(batches(options, data))
+    params, apply = init_state(options).params, network(options.model).spelled
+
+    def of(options):
+        f = lambda params: loss_and_gradient(params, *batch, options, apply)
+        return jax.jit(f)(params)[1], str(jax.make_jaxpr(f)(params))
+
+    (gradient, program), (again, remat) = of(options), of(options._replace(remat=True))
+    assert "remat" in remat and "remat" not in program
+    for a, b in zip(*map(jax.tree.leaves, (gradient, again)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_dtype_is_that_of_the_products_and_training_works_in_it(data, dtype):
     with jax.enable_x64(dtype == "float64"):

@@ -64,3 +64,22 @@ def test_the_gradient_is_that_of_one_device(mode, axes, vocabulary, dtype):
     for a, b in zip(*map(jax.tree.leaves, (gradient, want)), strict=True):
         assert np.linalg.norm(a - b) < ROUNDING[dtype] * np.linalg.norm(b)
     assert all(of_gradient.is_equivalent_to(of_params, rank) for of_gradient, of_params, rank in layouts)
+
+
+PARAMETERS = 9                     # arrays of them
+LOSS = 4                           # bytes
+
+
+def size(tree):
+    return sum(x.size for x in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize(("mode", "axes", "vocabulary", "dtype"), MATRIX)
+def test_no_more_is_said_than_by_plain_autodiff(mode, axes, vocabulary, dtype):
+    """In number and in bytes, of each kind."""
+    if dtype != "float32":
+        pytest.skip("our sums of half precision are float32, those of autodiff are not")
+    *_, ours = run(on(axes, mode), vocabulary)
+    *_, plain = run(on(axes, mode), vocabulary, "plain")
+    assert ours.count.total() <= plain.count.total()
+    assert ours.bytes.total() <= plain.bytes.total()

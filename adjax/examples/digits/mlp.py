@@ -34,11 +34,15 @@ def plain_affine(params: AffineParams, X: Array) -> Array:
     return X @ W if b is None else X @ W + b
 
 
-def forward(params: Params, X: Array, layer: Layer) -> Array:
+def forward(params: Params, X: Array, layer: Layer, remat: bool = False) -> Array:
     """The logits of a batch, (n, d) -> (n, p)."""
+
+    def rectified(params: AffineParams, X: Array) -> Array:
+        return jax.nn.relu(summed(layer, params, X))
+
     *hidden, last = params
     for layer_params in hidden:
-        X = jax.nn.relu(summed(layer, layer_params, X))
+        X = (jax.checkpoint(rectified) if remat else rectified)(layer_params, X)
     return summed(layer, last, X)
 
 
@@ -46,8 +50,10 @@ def summed(layer: Layer, params: AffineParams, X: Array) -> Array:
     """A layer; where `shard_map` gives a device a part of the features in, the sum over the devices."""
     if "model" not in varying(jax.typeof(X)):
         return layer(params, X)
-    part = layer(AffineParams(params.W, None), X)                              # (n, d/m)(d/m, p) -> (n, p)
-    return lax.psum(part.astype(wide(part.dtype)), "model").astype(part.dtype) + params.b[None]
+    W, b = params
+    part = layer(AffineParams(W, None), X)                                     # (n, d/m)(d/m, p) -> (n, p)
+    Y = lax.psum(part.astype(wide(part.dtype)), "model").astype(part.dtype)
+    return Y if b is None else Y + b[None]
 
 
 def init(key: Array, options: Options, dtype: Any) -> Params:

@@ -41,6 +41,7 @@ class Options(NamedTuple):
     dtype: str = "float32"
     batch: int = 128
     learning_rate: float = 3e-3
+    remat: bool = False
     mesh: parallel.Axes = ()
     mode: str = "auto"
     devices: int | None = None
@@ -86,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "dtype of the layers, forward and backward; with a half-precision dtype, parameters, loss and optimizer "
         "stay in float32, and float16 scales the loss so that small cotangents survive",
     )
+    parser.add_argument("--remat", action="store_true", help="keep each layer's input only, and run it again backwards")
     meaning = "write the learning curves and the misclassified digits as PNG"
     parser.add_argument("--plot", type=png, metavar="FILE", help=meaning)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import numpy as np
 
@@ -21,8 +19,7 @@ WIDTH = 80
 def introduction(options: Options, data: Digits, terminal: Terminal) -> str:
     """What is trained, on what."""
     model = network(options.model)
-    make = functools.partial(model.init, options=options, dtype=master_dtype(options.dtype))
-    params = jax.eval_shape(make, jax.random.key(0))
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), options, master_dtype(options.dtype)))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     images = f"{len(data.X_train)} training and {len(data.X_test)} test images of 8 × 8 pixels"
     parts = [model.sizes(options), f"{model.layers} in {options.dtype}, {count} parameters{where(options)}"]

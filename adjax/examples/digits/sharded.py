@@ -20,14 +20,16 @@ from adjax import AffineParams
 from adjax.examples.digits.model import Apply, Params
 from adjax.examples.parallel.mesh import BATCH, Placement
 
-COLUMNS, ROWS = AffineParams(P(None, "model"), P("model")), AffineParams(P("model"), P())
+COLUMNS: Any = P(None, "model"), P("model")                             # of W and b
+ROWS: Any = P("model"), P()
 
 
 def specs(on: Placement, params: Params) -> Any:
     """The layout of every parameter."""
-    split = jax.tree.map(lambda _: P(), params)
+    split: Any = jax.tree.map(lambda _: P(), params)
     if "model" in on.mesh.shape:
-        split = [*[COLUMNS, ROWS] * (len(params) // 2), *split[len(params) // 2 * 2 :]]
+        pairs = len(params) // 2
+        split = [*(AffineParams(*of) for of in (COLUMNS, ROWS) * pairs), *split[2 * pairs :]]
     return jax.tree.map(partial(_over_fsdp, on), params, split)
 
 

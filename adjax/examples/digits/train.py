@@ -64,8 +64,9 @@ def loss_and_gradient(
     params: Params, X: ArrayLike, y: ArrayLike, options: Options, apply: Apply, factor: ArrayLike | None = None
 ) -> tuple[Array, Params]:
     """The loss and its gradient, on the mesh of the options."""
-    at = layouts(options, params)
-    on_devices = network_on(placement(options), apply, at, apply == network(options.model).autodiff)
+    at, plain = layouts(options, params), apply == network(options.model).autodiff
+    remat = functools.partial(apply, remat=True) if options.remat else apply
+    on_devices = network_on(placement(options), remat, at, plain)
     f = lambda params, batch: loss(params, *batch, dtype=options.dtype, apply=on_devices)
     factor = first_factor(options.dtype) if factor is None else factor
     return training.loss_and_gradient(f, params, (X, y), options, at, factor)

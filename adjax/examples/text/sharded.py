@@ -37,7 +37,7 @@ from adjax.examples.text.plain import PLAIN
 
 def specs(on: Placement, vocabulary: int, *, without: tuple[str, ...] = ()) -> Params:
     """The layout of every parameter. Characters that do not divide over `model` leave that to the features."""
-    of = partial(on.spec, without=without)
+    of: Any = partial(on.spec, without=without)
     table, characters = of("model", "fsdp"), of("fsdp", "model")
     if vocabulary % on.size("model"):
         table, characters = of(None, ("model", "fsdp")), of(("model", "fsdp"), None)
@@ -119,7 +119,8 @@ def _ready(on: Placement, vocabulary: int, params: Any) -> Any:
     if missing:
         table, W = jnp.pad(params.table, ((0, missing), (0, 0))), jnp.pad(params.characters.W, ((0, 0), (0, missing)))
         params = params._replace(table=table, characters=AffineParams(W, None))
-    params = jax.tree.map(move, params, *(s._replace(blocks=None) for s in (stored, used)))
+    outer: Any = [s._replace(blocks=params.blocks) for s in (stored, used)]        # which is None
+    params = jax.tree.map(move, params, *outer)
     W = params.characters.W
     return params._replace(characters=AffineParams(W, _never(on, vocabulary, W) if missing else None))
 
