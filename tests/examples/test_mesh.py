@@ -78,7 +78,7 @@ def test_micro_batches_make_the_gradient_of_the_batch(rng):
 
 
 def test_the_sum_of_micro_batches_is_in_the_dtype_of_the_parameters():
-    loss = lambda w, x: jnp.sum(w.astype(jnp.bfloat16) * x)
+    loss = lambda w, x: jnp.sum(w.astype(jnp.bfloat16) * x).astype(jnp.float32)
     w, x = jnp.ones((), jnp.float32), jnp.full((2**10, 1), 1.0, jnp.bfloat16)
     _, gradient = accumulated(loss, w, x, 2**10, jnp.float32(2**10))
     assert gradient == 2**10                                        # bfloat16 would stop at 256

@@ -1,20 +1,24 @@
 """The decoder on meshes of eight devices: the gradients of one, and no more said between devices than must be."""
 
+import itertools
+import re
 from functools import cache
 
 import jax
 import numpy as np
 import pytest
 
+from adjax.__main__ import main
 from adjax.examples.parallel.mesh import entered, put
 from adjax.examples.parallel.options import MODES, mesh
-from adjax.examples.text.decoder import SPELLED
+from adjax.examples.text.data import batches
+from adjax.examples.text.decoder import SPELLED, Block, init
 from adjax.examples.text.options import Options
 from adjax.examples.text.plain import PLAIN
-from adjax.examples.text.train import init_state, loss_and_gradient
+from adjax.examples.text.train import init_state, loss_and_gradient, make_step
 from tests.conftest import DEVICES
 from tests.examples.collectives import collectives
-from tests.sharing import shared
+from tests.sharing import LATER, shared
 
 pytestmark = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
 
@@ -30,6 +34,7 @@ CASES = [                          # mesh, characters, dtype
     ("fsdp=2,model=4",             16, "float32"),
     ("data=2,fsdp=2,model=2",      13, "bfloat16"),
 ]  # fmt: skip
+COMPARED = "data=8", "fsdp=8", "data=4,model=2"
 MATRIX = shared([(mode, *case) for mode in MODES for case in CASES], str)
 
 
@@ -66,20 +71,80 @@ def test_the_gradient_is_that_of_one_device(mode, axes, vocabulary, dtype):
     assert all(of_gradient.is_equivalent_to(of_params, rank) for of_gradient, of_params, rank in layouts)
 
 
-PARAMETERS = 9                     # arrays of them
-LOSS = 4                           # bytes
+ROWS = SMALL.batch * SMALL.context                              # characters of a batch
+WHOLE = 4 * ROWS * SMALL.width                                  # bytes of x, of which all devices have the same
 
 
-def size(tree):
-    return sum(x.size for x in jax.tree.leaves(tree))
+def parameters(vocabulary):
+    return jax.tree.leaves(jax.eval_shape(lambda: init(jax.random.key(0), SMALL, vocabulary)))
 
 
-@pytest.mark.parametrize(("mode", "axes", "vocabulary", "dtype"), MATRIX)
-def test_no_more_is_said_than_by_plain_autodiff(mode, axes, vocabulary, dtype):
-    """In number and in bytes, of each kind."""
-    if dtype != "float32":
-        pytest.skip("our sums of half precision are float32, those of autodiff are not")
+@pytest.mark.parametrize(("mode", "axes", "vocabulary"), [case[:3] for case in MATRIX if case[1] in COMPARED])
+def test_no_more_is_said_than_by_plain_autodiff(mode, axes, vocabulary):
+    """In number and in bytes."""
     *_, ours = run(on(axes, mode), vocabulary)
     *_, plain = run(on(axes, mode), vocabulary, "plain")
     assert ours.count.total() <= plain.count.total()
     assert ours.bytes.total() <= plain.bytes.total()
+
+
+@pytest.mark.parametrize("mode", [case[0] for case in MATRIX if case[1] == "data=8"])
+def test_over_examples_only_gradients_are_summed(mode):
+    """Once where the program says so; where the compiler does, at most once a parameter, and the loss."""
+    *_, said = run(on("data=8", mode), 13)
+    assert set(said.count) == {"all-reduce"}
+    assert said.count.total() <= (1 if mode == "shard_map" else len(parameters(13)) + 1)
+    assert said.bytes.total() <= 4 * sum(p.size for p in parameters(13)) + 4
+
+
+@pytest.mark.parametrize("mode", [case[0] for case in MATRIX if case[1] == "model=4"])
+def test_over_features_a_half_of_a_block_sums_once_forward_and_once_backward(mode):
+    """And so do embedding, forward, and the loss, backward, which merges three numbers of each row besides."""
+    *_, said = run(on("model=4", mode), 16)
+    assert set(said.count) == {"all-reduce"}
+    halves, ends, numbers = 2 * 2, 1 + 1, 3
+    assert said.count.total() <= halves + ends + (2 if mode == "shard_map" else numbers)
+    assert said.bytes.total() <= (halves + ends) * WHOLE + numbers * 4 * ROWS
+
+
+@pytest.mark.parametrize("mode", [case[0] for case in MATRIX if case[1] == "fsdp=8"])
+def test_parameters_are_gathered_when_they_are_needed(mode):
+    """Each once forward, those of a block again backward instead of being kept; then gradients are summed."""
+    *_, said = run(on("fsdp=8", mode), 16)
+    of_all, of_block = len(parameters(16)), len(Block._fields)
+    assert said.count["all-gather"] <= of_all + of_block
+    assert said.count["reduce-scatter"] + said.count["all-reduce"] <= of_all + 1
+
+
+MODE = "shard_map" if LATER else "explicit"
+
+
+def test_steps_on_a_mesh_are_those_on_one_device():
+    """In micro-batches, with float16 and its loss scale: the losses of float32, and a state that stays where it is."""
+    options = on("data=2,fsdp=2,model=2", MODE, dtype="float16", accumulate=2)
+    stays = lambda x, layout: x.sharding.is_equivalent_to(layout, x.ndim)
+    ids = np.random.default_rng(0).integers(0, 13, 1000, np.int32)
+    losses = {}
+    for at in (options, SMALL):
+        with entered(at):
+            state, step = init_state(at, 13), make_step(at, SPELLED)
+            layouts = jax.tree.map(lambda x: x.sharding, state)
+            losses[at] = []
+            for batch in itertools.islice(batches(at, ids), 4):
+                state, value = step(state, put(at, batch))
+                losses[at].append(float(value))
+        assert all(jax.tree.leaves(jax.tree.map(stays, state, layouts)))
+    assert losses[options] == pytest.approx(losses[SMALL], rel=2e-3)
+    assert losses[SMALL][-1] < losses[SMALL][0]
+
+
+def test_the_program_on_a_mesh(capsys, monkeypatch, tmp_path):
+    """Held-out text that does not divide over the devices, characters that do not, and a sample from one device."""
+    monkeypatch.setattr("adjax.examples.text.program.side_by_side", lambda *arguments: "")
+    (tmp_path / "text").write_text("the quick brown fox jumps over the lazy dog" * 9)
+    small = "--width 16 --depth 1 --heads 2 --context 12 --batch 8 --steps 2 --sample 5 --mesh data=4,model=2"
+    assert main(["train", "text", *small.split(), "--mode", MODE, "--file", str(tmp_path / "text"), "--dtype", "bf16"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert f"8 × 12 characters a step    on data=4,model=2, {MODE}" in out
+    assert re.search(r"Held out  \d\.\d+ bits per character    36 characters", out)

@@ -58,6 +58,7 @@ class Layers(NamedTuple):
     swiglu: Callable[[Array, Array], Array]
     linear_cross_entropy: Callable[..., Array]
     ready: Callable[[Any], Any] = lambda params: params     # parameters as they are stored ↦ as the layers take them
+    again: Callable[[Any], Any] = lambda block: block       # a block that computes something again backwards
 
 
 def features(params: Params, ids: Array, layers: Layers, *, heads: int, remat: bool = False) -> Array:
@@ -67,7 +68,7 @@ def features(params: Params, ids: Array, layers: Layers, *, heads: int, remat: b
         return run_block(layers.ready(p), x, layers, x.shape[-1] // heads), None
 
     x = layers.embed(params.table, ids)                                            # (b, t) -> (b, t, d)
-    x, _ = jax.lax.scan(jax.checkpoint(block) if remat else block, x, params.blocks)
+    x, _ = jax.lax.scan(jax.checkpoint(block) if remat else layers.again(block), x, params.blocks)
     return layers.rms_norm(params.norm, x)
 
 

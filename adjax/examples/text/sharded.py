@@ -34,6 +34,8 @@ from adjax.examples.parallel.mesh import BATCH, Placement
 from adjax.examples.text.decoder import Block, Layers, Params
 from adjax.examples.text.plain import PLAIN
 
+GATHERS = "all_gather", "sharding_constraint", "reshard"
+
 
 def specs(on: Placement, vocabulary: int, *, without: tuple[str, ...] = ()) -> Params:
     """The layout of every parameter. Characters that do not divide over `model` leave that to the features."""
@@ -62,7 +64,13 @@ def layers_on(on: Placement | None, layers: Layers, vocabulary: int) -> Layers:
         told = _with_layouts(on, layers) if layers == PLAIN else layers
     else:
         told = _laid_out(on, layers)
-    return told._replace(ready=partial(_ready, on, vocabulary))
+    told = told._replace(ready=partial(_ready, on, vocabulary))
+    return told._replace(again=partial(jax.checkpoint, policy=_kept)) if "fsdp" in on.mesh.shape else told
+
+
+def _kept(primitive: Any, *_: Any, **options: Any) -> bool:
+    """Whether a result is kept for the backward pass: not what is gathered, of all blocks as much as all parameters."""
+    return primitive.name not in GATHERS
 
 
 def _laid_out(on: Placement, layers: Layers) -> Layers:
