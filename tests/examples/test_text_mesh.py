@@ -142,8 +142,9 @@ def test_the_program_on_a_mesh(capsys, monkeypatch, tmp_path):
     """Held-out text that does not divide over the devices, characters that do not, and a sample from one device."""
     monkeypatch.setattr("adjax.examples.text.program.side_by_side", lambda *arguments: "")
     (tmp_path / "text").write_text("the quick brown fox jumps over the lazy dog" * 9)
-    small = "--width 16 --depth 1 --heads 2 --context 12 --batch 8 --steps 2 --sample 5 --mesh data=4,model=2"
-    assert main(["train", "text", *small.split(), "--mode", MODE, "--file", str(tmp_path / "text"), "--dtype", "bf16"]) == 0
+    small = "--width 16 --depth 1 --heads 2 --context 12 --batch 8 --steps 2 --sample 5 --dtype bf16"
+    where = f"--mesh data=4,model=2 --mode {MODE}"
+    assert main(["train", "text", "--file", str(tmp_path / "text"), *f"{small} {where}".split()]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert f"8 × 12 characters a step    on data=4,model=2, {MODE}" in out

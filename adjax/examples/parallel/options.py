@@ -49,7 +49,11 @@ class MeshOptions(Protocol):
 def add_arguments(parser: argparse.ArgumentParser, dtypes: tuple[str, ...], dtype_help: str) -> None:
     """Declare them with their meanings, bounds and defaults."""
     parser.add_argument(
-        "--dtype", type=dtype_name, choices=dtypes, default=dtypes[0], help=f"{dtype_help} (default {dtypes[0]})"
+        "--dtype",
+        type=dtype_name,
+        choices=dtypes,
+        default=dtypes[0],
+        help=f"{dtype_help}; bf16 and the like will do (default {dtypes[0]})",
     )
     parser.add_argument(
         "--mesh",
