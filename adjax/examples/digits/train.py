@@ -65,8 +65,8 @@ def loss_and_gradient(
 ) -> tuple[Array, Params]:
     """The loss and its gradient, on the mesh of the options."""
     at, plain = layouts(options, params), apply == network(options.model).autodiff
-    remat = functools.partial(apply, remat=True) if options.remat else apply
-    on_devices = network_on(placement(options), remat, at, plain)
+    again: dict[str, Any] = {"remat": True} if options.remat else {}
+    on_devices = network_on(placement(options), functools.partial(apply, **again), at, plain)
     f = lambda params, batch: loss(params, *batch, dtype=options.dtype, apply=on_devices)
     factor = first_factor(options.dtype) if factor is None else factor
     return training.loss_and_gradient(f, params, (X, y), options, at, factor)
