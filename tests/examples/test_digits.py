@@ -19,7 +19,7 @@ from adjax.examples.digits import options as digits_options
 from adjax.examples.digits.data import load
 from adjax.examples.digits.models import network
 from adjax.examples.digits.options import DTYPES, Options
-from adjax.examples.digits.train import batches, init_state, make_step, train
+from adjax.examples.digits.train import batches, init_state, loss_and_gradient, make_step, train
 from adjax.examples.finite import NonFiniteLoss, require_finite
 from adjax.examples.interrupt import Interrupt
 from adjax.examples.progress import progress
@@ -193,6 +193,21 @@ def test_steps_batch_and_learning_rate_change_the_run(data, small):
         assert train(SMALL._replace(**change), data).checkpoints[-1] != small.checkpoints[-1]
 
 
+@BOTH
+def test_rematerialisation_keeps_less_and_changes_nothing(data, options):
+    batch = next(batches(options, data))
+    params, apply = init_state(options).params, network(options.model).spelled
+
+    def of(options):
+        f = lambda params: loss_and_gradient(params, *batch, options, apply)
+        return jax.jit(f)(params)[1], str(jax.make_jaxpr(f)(params))
+
+    (gradient, program), (again, remat) = of(options), of(options._replace(remat=True))
+    assert "remat" in remat and "remat" not in program
+    for a, b in zip(*map(jax.tree.leaves, (gradient, again)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_dtype_is_that_of_the_products_and_training_works_in_it(data, dtype):
     with jax.enable_x64(dtype == "float64"):
@@ -213,27 +228,26 @@ def test_the_gradient_needs_no_implicit_promotion(data, dtype, options):
     options = options._replace(dtype=dtype)
     with jax.enable_x64(dtype == "float64"), jax.numpy_dtype_promotion("strict"):
         params = jax.eval_shape(lambda: init_state(options).params)
-        gradient_of = functools.partial(model.loss_and_gradient, dtype=dtype, apply=network(options.model).spelled)
+        gradient_of = functools.partial(loss_and_gradient, options=options, apply=network(options.model).spelled)
         value, gradient = jax.eval_shape(gradient_of, params, *next(batches(options, data)))
         assert value.shape == ()
         assert gradient == params
 
 
-def test_the_loss_scale_keeps_small_cotangents_of_float16(data, small, monkeypatch):
+def test_the_loss_scale_keeps_small_cotangents_of_float16(data, small):
     first, (W, b) = small.params
     params = [first, (1e-3 * W, b)]                                 # the cotangent of H is dZ Wᵀ, below 1e-6 here
     X, y = next(batches(SMALL._replace(batch=1000), data))
 
-    def gradient(dtype):
-        of = jax.jit(functools.partial(model.loss_and_gradient, dtype=dtype, apply=network("mlp").spelled))
-        return np.asarray(of(params, X, y)[1][0].W)
+    def gradient(dtype, factor=None):
+        options = SMALL._replace(dtype=dtype, batch=1000)
+        of = jax.jit(functools.partial(loss_and_gradient, options=options, apply=network("mlp").spelled))
+        return np.asarray(of(params, X, y, factor=factor)[1][0].W)
 
     def error(g):
         return np.linalg.norm(g - exact) / np.linalg.norm(exact)
 
-    exact, scaled = gradient("float32"), gradient("float16")
-    monkeypatch.setattr(model, "LOSS_SCALE", {})
-    unscaled = gradient("float16")
+    exact, scaled, unscaled = gradient("float32"), gradient("float16"), gradient("float16", 1.0)
     assert error(scaled) < 0.01 < 0.03 < error(unscaled)
 
 

@@ -47,14 +47,18 @@ class Layers(NamedTuple):
 Params = tuple[list[Block], AffineParams]
 
 
-def forward(params: Params, X: Array, layers: Layers) -> Array:
+def forward(params: Params, X: Array, layers: Layers, remat: bool = False) -> Array:
     """The logits of a batch, (n, h w) -> (n, p)."""
+
+    def run_block(block: Block, x: Array) -> Array:
+        x = layers.conv(block.conv, x)                                          # (n, h, w, c) -> (n, h, w, o)
+        x = jax.nn.relu(layers.norm(block.norm, x, groups=math.gcd(GROUPS, x.shape[-1])))
+        return layers.pool(x)                                                   # (n, h, w, o) -> (n, h/2, w/2, o)
+
     blocks, last = params
     x = X.reshape(-1, SIDE, SIDE, 1)
     for block in blocks:
-        x = layers.conv(block.conv, x)                                          # (n, h, w, c) -> (n, h, w, o)
-        x = jax.nn.relu(layers.norm(block.norm, x, groups=math.gcd(GROUPS, x.shape[-1])))
-        x = layers.pool(x)                                                      # (n, h, w, o) -> (n, h/2, w/2, o)
+        x = (jax.checkpoint(run_block) if remat else run_block)(block, x)
     return layers.affine(last, x.reshape(len(x), -1))                           # (n, h w c) -> (n, p)
 
 

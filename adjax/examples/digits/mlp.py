@@ -15,9 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax import Array
+from jax import Array, lax
 
 from adjax import AffineParams, affine
+from adjax.adjoint import wide
+from adjax.adjoint.cotangent import varying
 from adjax.examples.digits.data import CLASSES, PIXELS
 from adjax.examples.digits.model import Model
 from adjax.examples.digits.options import Options
@@ -32,12 +34,26 @@ def plain_affine(params: AffineParams, X: Array) -> Array:
     return X @ W if b is None else X @ W + b
 
 
-def forward(params: Params, X: Array, layer: Layer) -> Array:
+def forward(params: Params, X: Array, layer: Layer, remat: bool = False) -> Array:
     """The logits of a batch, (n, d) -> (n, p)."""
+
+    def rectified(params: AffineParams, X: Array) -> Array:
+        return jax.nn.relu(summed(layer, params, X))
+
     *hidden, last = params
     for layer_params in hidden:
-        X = jax.nn.relu(layer(layer_params, X))
-    return layer(last, X)
+        X = (jax.checkpoint(rectified) if remat else rectified)(layer_params, X)
+    return summed(layer, last, X)
+
+
+def summed(layer: Layer, params: AffineParams, X: Array) -> Array:
+    """A layer; where `shard_map` gives a device a part of the features in, the sum over the devices."""
+    if "model" not in varying(jax.typeof(X)):
+        return layer(params, X)
+    W, b = params
+    part = layer(AffineParams(W, None), X)                                     # (n, d/m)(d/m, p) -> (n, p)
+    Y = lax.psum(part.astype(wide(part.dtype)), "model").astype(part.dtype)
+    return Y if b is None else Y + b[None]
 
 
 def init(key: Array, options: Options, dtype: Any) -> Params:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..parallel import options as parallel
 from ..readers import BadOption, integer, png, positive
 
 OWN_DEFAULTS: dict[str, dict[str, float]] = {
@@ -40,6 +41,11 @@ class Options(NamedTuple):
     dtype: str = "float32"
     batch: int = 128
     learning_rate: float = 3e-3
+    remat: bool = False
+    mesh: parallel.Axes = ()
+    mode: str = "auto"
+    devices: int | None = None
+    accumulate: int = 1
     seed: int = 0
     plot: Path | None = None
 
@@ -75,13 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch", integer(1), "N", "images a step")
     add("--learning-rate", positive, "RATE", "peak learning rate of AdamW, decayed to zero by a cosine")
     add("--seed", integer(0, 2**32 - 1), "N", "seed of the split, the initial parameters and the batches")
-    parser.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        default=default.dtype,
-        help="dtype of the layers, forward and backward; with a half-precision dtype, parameters, loss and optimizer "
-        f"stay in float32, and float16 scales the loss so that small cotangents survive (default {default.dtype})",
+    parallel.add_arguments(
+        parser,
+        DTYPES,
+        "dtype of the layers, forward and backward; with a half-precision dtype, parameters, loss and optimizer "
+        "stay in float32, and float16 scales the loss so that small cotangents survive",
     )
+    parser.add_argument("--remat", action="store_true", help="keep each layer's input only, and run it again backwards")
     meaning = "write the learning curves and the misclassified digits as PNG"
     parser.add_argument("--plot", type=png, metavar="FILE", help=meaning)
 
@@ -90,7 +96,7 @@ def chosen(given: argparse.Namespace) -> Options:
     """What was given, with the network's own defaults.
 
     Raises:
-        BadOption: the network cannot be that large.
+        BadOption: the network cannot be that large, or it or the batch does not divide over the mesh.
     """
     values: dict[str, Any] = {name: getattr(given, name) for name in Options._fields}
     missing = {name: default for name, default in OWN_DEFAULTS[given.model].items() if values[name] is None}
@@ -99,4 +105,11 @@ def chosen(given: argparse.Namespace) -> Options:
         raise BadOption(f"--depth: cnn halves 8 × 8 images at most {MOST_HALVINGS} times, got {options.depth}")
     if options.model == "cnn" and options.width > MOST_CHANNELS:
         raise BadOption(f"--width: the first block of cnn has at most {MOST_CHANNELS} channels, got {options.width}")
+    options = options._replace(mode=parallel.chosen_mode(options.mode, options.mesh))
+    parallel.check_batch(options)
+    model = parallel.size(options, "model")
+    if options.model == "cnn" and "model" in dict(options.mesh):
+        raise BadOption("--mesh: cnn has nothing to split over model, only mlp has")
+    if options.width % model:
+        raise BadOption(f"--mesh: {options.width} features do not divide over the {model} devices of model")
     return options

@@ -15,6 +15,7 @@ from adjax.examples.digits.models import network
 from adjax.examples.digits.options import Options
 from adjax.examples.digits.train import Training, batches, train
 from adjax.examples.interrupt import INTERRUPTED, Interrupt
+from adjax.examples.parallel.mesh import placement, simulate, whole
 from adjax.examples.progress import progress
 from adjax.examples.readers import BadOption
 from adjax.examples.side_by_side import comparison
@@ -25,10 +26,12 @@ def main(options: Options) -> int:
     """Train, report, compare, plot. Returns 0, or 130 if interrupted: then with the result so far.
 
     Raises:
-        BadOption: the batch is larger than the training set.
+        BadOption: the batch is larger than the training set, or there are not enough devices.
         NonFiniteLoss: the loss became infinite or NaN.
         MemoryError: the network does not fit into memory.
     """
+    simulate(options.devices)
+    placement(options)
     with jax.enable_x64(options.dtype == "float64"), Interrupt() as interrupt:
         try:
             return run(options, Terminal(), interrupt)
@@ -63,7 +66,8 @@ def show_training(options: Options, data: Digits, terminal: Terminal, interrupt:
     seconds = f"{training.checkpoints[-1].step} steps in {time.perf_counter() - start:.1f} s, compilation included"
     terminal.print(terminal.paint(seconds, "dim") + "\n")
     apply = network(options.model).spelled
-    Z = jax.jit(functools.partial(logits, dtype=options.dtype, apply=apply))(training.params, data.X_test)
+    read = jax.jit(functools.partial(logits, dtype=options.dtype, apply=apply))
+    Z = read(whole(options, training.params), data.X_test)
     probabilities = np.asarray(jax.nn.softmax(Z))
     counts = report.confusion(data.y_test, probabilities.argmax(axis=1))
     terminal.print(report.accuracy(counts, terminal))

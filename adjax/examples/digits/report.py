@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import numpy as np
 
 from adjax.examples.digits.data import CLASSES, Digits
+from adjax.examples.digits.model import master_dtype
 from adjax.examples.digits.models import network
 from adjax.examples.digits.options import Options
-from adjax.examples.digits.train import init_state
+from adjax.examples.parallel.options import where
 from adjax.examples.terminal import Terminal
 
 MOST_PAIRS = 4
@@ -20,10 +19,10 @@ WIDTH = 80
 def introduction(options: Options, data: Digits, terminal: Terminal) -> str:
     """What is trained, on what."""
     model = network(options.model)
-    params = jax.eval_shape(functools.partial(init_state, options)).params
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), options, master_dtype(options.dtype)))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     images = f"{len(data.X_train)} training and {len(data.X_test)} test images of 8 × 8 pixels"
-    parts = [model.sizes(options), f"{model.layers} in {options.dtype}, {count} parameters"]
+    parts = [model.sizes(options), f"{model.layers} in {options.dtype}, {count} parameters{where(options)}"]
     line = "    ".join(parts)
     return "\n".join(
         [

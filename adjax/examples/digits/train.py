@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,10 +14,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from adjax.examples.digits.data import Digits
-from adjax.examples.digits.model import Apply, Params, logits, loss_and_gradient, master_dtype
+from adjax.examples.digits.model import Apply, Params, logits, loss, master_dtype
 from adjax.examples.digits.models import network
 from adjax.examples.digits.options import Options
+from adjax.examples.digits.sharded import network_on, specs
 from adjax.examples.finite import require_finite
+from adjax.examples.parallel import training
+from adjax.examples.parallel.gradients import LossScale, first_factor
+from adjax.examples.parallel.mesh import entered, placement, put
 
 WEIGHT_DECAY = 0.1
 
@@ -27,6 +31,7 @@ class State(NamedTuple):
 
     params: Params
     optimizer: optax.OptState
+    scale: LossScale | None = None          # of float16
 
 
 Step = Callable[[State, ArrayLike, ArrayLike], tuple[State, Array]]
@@ -55,6 +60,18 @@ def make_optimizer(options: Options) -> optax.GradientTransformation:
     return optax.adamw(schedule, weight_decay=WEIGHT_DECAY)
 
 
+def loss_and_gradient(
+    params: Params, X: ArrayLike, y: ArrayLike, options: Options, apply: Apply, factor: ArrayLike | None = None
+) -> tuple[Array, Params]:
+    """The loss and its gradient, on the mesh of the options."""
+    at, plain = layouts(options, params), apply == network(options.model).autodiff
+    again: dict[str, Any] = {"remat": True} if options.remat else {}
+    on_devices = network_on(placement(options), functools.partial(apply, **again), at, plain)
+    f = lambda params, batch: loss(params, *batch, dtype=options.dtype, apply=on_devices)
+    factor = first_factor(options.dtype) if factor is None else factor
+    return training.loss_and_gradient(f, params, (X, y), options, at, factor)
+
+
 @functools.cache
 def make_step(options: Options, apply: Apply) -> Step:
     """The training step, compiled once a network; it donates the state, so the new one takes the old one's memory."""
@@ -62,26 +79,40 @@ def make_step(options: Options, apply: Apply) -> Step:
 
     @functools.partial(jax.jit, donate_argnames="state")
     def step(state: State, X: ArrayLike, y: ArrayLike) -> tuple[State, Array]:
-        value, gradient = loss_and_gradient(state.params, X, y, dtype=options.dtype, apply=apply)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        return State(optax.apply_updates(state.params, updates), optimizer_state), value
+        factor = None if state.scale is None else state.scale.factor
+        value, gradient = loss_and_gradient(state.params, X, y, options, apply, factor)
+        new = training.stepped(optimizer, state, gradient)
+        return training.laid_out(options, optimizer, new, layouts(options, state.params)), value
 
     return step
 
 
+def layouts(options: Options, params: Params) -> Any:
+    """Of every parameter on the mesh of the options; None without one."""
+    on = placement(options)
+    return None if on is None else specs(on, params)
+
+
 def init_state(options: Options) -> State:
-    """The state before the first step, made by the seed."""
+    """The state before the first step, made by the seed, on the mesh of the options."""
     params = network(options.model).init(jax.random.key(options.seed), options, master_dtype(options.dtype))
-    return State(params, make_optimizer(options).init(params))
+    return first_state(options, params)
 
 
-def batches(options: Options, data: Digits) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches without end: every epoch goes once through the training images in a new order, made by the seed."""
-    random = np.random.default_rng(options.seed)
-    while True:
-        order = random.permutation(len(data.X_train))
-        for first in range(0, len(order) - options.batch + 1, options.batch):
-            rows = order[first : first + options.batch]
+def first_state(options: Options, params: Params) -> State:
+    """The state before the first step, of these parameters."""
+    return training.first_state(State, params, options, make_optimizer(options), layouts(options, params))
+
+
+def batches(options: Options, data: Digits, first: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Those of the steps from `first` on, without end.
+
+    Every epoch goes once through the training images, in an order made by the seed and the epoch.
+    """
+    each = len(data.X_train) // options.batch
+    for epoch in itertools.count(first // each):
+        order = np.random.default_rng((options.seed, epoch)).permutation(len(data.X_train))
+        for rows in order[: each * options.batch].reshape(each, -1)[max(0, first - epoch * each) :]:
             yield data.X_train[rows], data.y_train[rows]
 
 
@@ -96,6 +127,13 @@ def train(
     Raises:
         NonFiniteLoss: the loss became infinite or NaN.
     """
+    with entered(options):
+        return _train(options, data, report, interrupted)
+
+
+def _train(
+    options: Options, data: Digits, report: Callable[[Checkpoint], None], interrupted: Callable[[], bool]
+) -> Training:
     apply = network(options.model).spelled
     measure = functools.partial(evaluate, data=data, dtype=options.dtype, apply=apply)
     step, state = make_step(options, apply), init_state(options)
@@ -105,7 +143,7 @@ def train(
     while (done := checkpoints[-1].step) < options.steps and not interrupted():
         losses = []
         for X, y in itertools.islice(stream, every):
-            state, value = step(state, X, y)
+            state, value = step(state, *put(options, (X, y)))
             losses.append(value)
             if interrupted():
                 break

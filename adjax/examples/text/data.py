@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -60,12 +61,16 @@ def _read(file: Path) -> str:
         raise BadOption(f"--file: {file} is no text in UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def batches(options: Options, ids: np.ndarray) -> Iterator[np.ndarray]:
-    """Windows of context + 1 characters, drawn at random, (n, t + 1), without end."""
-    random = np.random.default_rng(options.seed)
-    window = np.arange(options.context + 1)
-    while True:
-        yield ids[random.integers(0, len(ids) - options.context, (options.batch, 1)) + window]
+def batches(options: Options, ids: np.ndarray, first: int = 0) -> Iterator[np.ndarray]:
+    """Those of the steps from `first` on, without end."""
+    return (batch(options, ids, step) for step in itertools.count(first))
+
+
+def batch(options: Options, ids: np.ndarray, step: int) -> np.ndarray:
+    """Windows of context + 1 characters, drawn at random by the seed and the step, (n, t + 1)."""
+    random = np.random.default_rng((options.seed, step))
+    starts = random.integers(0, len(ids) - options.context, (options.batch, 1))
+    return ids[starts + np.arange(options.context + 1)]
 
 
 def windows(options: Options, ids: np.ndarray) -> np.ndarray:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ..parallel import options as parallel
 from ..readers import BadOption, integer, positive
 
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "float16")
 DESCRIPTION = """\
 Train a decoder of adjax.embed, rms_norm, affine, rotary, attention, swiglu and
 linear_cross_entropy on the characters of a text, by default of Python's own
@@ -38,6 +39,10 @@ class Options(NamedTuple):
     dtype: str = "float32"
     learning_rate: float = 4e-3
     remat: bool = False
+    mesh: parallel.Axes = ()
+    mode: str = "auto"
+    devices: int | None = None
+    accumulate: int = 1
     sample: int = 400
     seed: int = 0
 
@@ -61,12 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--context", integer(1, 2**17), "N", "characters of an example")
     add("--batch", integer(1), "N", "examples a step")
     add("--learning-rate", positive, "RATE", "peak learning rate of AdamW, warmed up, then decayed by a cosine")
-    parser.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        default=default.dtype,
-        help=f"dtype of the layers; parameters, loss and optimizer stay in float32 (default {default.dtype})",
-    )
+    meaning = "dtype of the layers; parameters, loss and optimizer stay in float32, and float16 scales the loss"
+    parallel.add_arguments(parser, DTYPES, meaning)
     parser.add_argument("--remat", action="store_true", help="keep each block's input only, and run it again backwards")
     add("--sample", integer(0, 10**5), "N", "characters to write at the end")
     add("--seed", integer(0, 2**32 - 1), "N", "seed of the initial parameters, the batches and the sample")
@@ -76,9 +77,24 @@ def chosen(given: argparse.Namespace) -> Options:
     """What was given.
 
     Raises:
-        BadOption: the width does not divide into heads of even width.
+        BadOption: the width does not divide into heads of even width, or the network or the batch over the mesh.
     """
     options = Options(**{name: getattr(given, name) for name in Options._fields})
+    options = options._replace(mode=parallel.chosen_mode(options.mode, options.mesh))
     if options.width % (2 * options.heads):
         raise BadOption(f"--heads: a width of {options.width} has no {options.heads} heads of equal, even width")
+    parallel.check_batch(options)
+    model, fsdp = parallel.size(options, "model"), parallel.size(options, "fsdp")
+    for count, what, axes, devices in (
+        (options.heads, "heads", "model", model),
+        (features_between(options.width), "features of swiglu", "model", model),
+        (options.width, "features", "fsdp and model", fsdp * model),
+    ):
+        if count % devices:
+            raise BadOption(f"--mesh: {count} {what} do not divide over the {devices} devices of {axes}")
     return options
+
+
+def features_between(width: int) -> int:
+    """f: 8/3 of the width, as swiglu has three products where others have two."""
+    return 8 * max(1, round(width / 3))

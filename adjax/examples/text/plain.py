@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -13,9 +15,14 @@ from adjax.examples.text.decoder import Layers
 EPS, BASE = 1e-6, 10_000.0
 
 
+def embed(table: Array, ids: Array) -> Array:
+    """Rows of the table, and zeros where there is none."""
+    return table.at[ids].get(mode="fill", fill_value=0, wrap_negative_indices=False)
+
+
 def affine(params: AffineParams, X: Array) -> Array:
-    """Y = X W."""
-    return X @ params.W
+    """Y = X W + b."""
+    return X @ params.W if params.b is None else X @ params.W + params.b
 
 
 def rms_norm(scale: Array, x: Array) -> Array:
@@ -33,15 +40,23 @@ def rotary(x: Array, positions: Array) -> Array:
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
-def linear_cross_entropy(params: AffineParams, x: Array, labels: Array) -> Array:
-    """The mean over all characters, of logits in float32."""
+def linear_cross_entropy(params: AffineParams, x: Array, labels: Array, axis_name: str | None = None) -> Array:
+    """The mean over all characters, of logits in float32; with the name of an axis, of logits split over devices."""
     logits = affine(params, x).astype(jnp.float32)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    if axis_name is None:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    top = jax.lax.pmax(jax.lax.stop_gradient(logits.max(-1)), axis_name)
+    own = labels - logits.shape[-1] * jax.lax.axis_index(axis_name)
+    chosen = jnp.where(own[..., None] == jnp.arange(logits.shape[-1]), logits - top[..., None], 0).sum(-1)
+    total = jnp.exp(logits - top[..., None]).sum(-1)
+    total, chosen = jax.lax.psum((total, chosen), axis_name)
+    return (jnp.log(total) - chosen).mean()
 
 
 PLAIN = Layers(
-    embed=lambda table, ids: table[ids],
+    embed=embed,
     rms_norm=rms_norm,
+    several=functools.partial(jnp.einsum, "dkp,btd->btkp"),
     affine=affine,
     rotary=rotary,
     attention=lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=True),

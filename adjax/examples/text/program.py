@@ -7,23 +7,28 @@ import time
 import jax
 
 from adjax.examples.interrupt import INTERRUPTED, Interrupt
+from adjax.examples.parallel.mesh import placement, simulate, whole
+from adjax.examples.parallel.options import where
 from adjax.examples.progress import progress
 from adjax.examples.side_by_side import comparison
 from adjax.examples.terminal import Terminal
 from adjax.examples.text import compare, sample
 from adjax.examples.text.data import Text, batches, load, windows
+from adjax.examples.text.decoder import init
 from adjax.examples.text.options import Options
-from adjax.examples.text.train import Training, evaluate, init_state, train
+from adjax.examples.text.train import Training, evaluate, train
 
 
 def main(options: Options) -> int:
     """Train, report, write, compare. Returns 0, or 130 if interrupted: then with the result so far.
 
     Raises:
-        BadOption: the text does not fit the options.
+        BadOption: the text does not fit the options, or there are not enough devices.
         NonFiniteLoss: the loss became infinite or NaN.
         MemoryError: the network does not fit into memory.
     """
+    simulate(options.devices)
+    placement(options)
     with Interrupt() as interrupt:
         try:
             return run(options, Terminal(), interrupt)
@@ -47,7 +52,7 @@ def run(options: Options, terminal: Terminal, interrupt: Interrupt) -> int:
     terminal.print(held_out(options, text, training, terminal))
     if options.sample and not interrupt.requested:
         terminal.print("\n" + terminal.paint("It writes", "bold"))
-        terminal.print(_indented(sample.write(training.params, text, options)))
+        terminal.print(_indented(sample.write(whole(options, training.params), text, options)))
     if not interrupt.requested:
         terminal.print("\n" + side_by_side(options, text, training, terminal, interrupt))
     if interrupt.requested:
@@ -59,7 +64,7 @@ def run(options: Options, terminal: Terminal, interrupt: Interrupt) -> int:
 
 def introduction(options: Options, text: Text, terminal: Terminal) -> str:
     """What is trained, on what."""
-    params = jax.eval_shape(lambda: init_state(options, len(text.characters))).params
+    params = jax.eval_shape(lambda: init(jax.random.key(0), options, len(text.characters)))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     source = "Python's help topics" if options.file is None else options.file.name
     sizes = f"{len(text.train)} characters, {len(text.held_out)} held out, {len(text.characters)} different ones"
@@ -68,7 +73,7 @@ def introduction(options: Options, text: Text, terminal: Terminal) -> str:
         [
             f"{terminal.paint(source, 'bold')}    {terminal.paint(sizes, 'dim')}",
             terminal.spell(f"{shape}    {count} parameters"),
-            terminal.spell(f"{options.batch} × {options.context} characters a step"),
+            terminal.spell(f"{options.batch} × {options.context} characters a step{where(options)}"),
         ]
     )
 

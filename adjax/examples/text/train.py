@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,9 +15,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from adjax.examples.finite import require_finite
+from adjax.examples.parallel import training
+from adjax.examples.parallel.gradients import LossScale, first_factor
+from adjax.examples.parallel.mesh import entered, placement, put
 from adjax.examples.text.data import Text, batches, windows
 from adjax.examples.text.decoder import SPELLED, Layers, Params, init, loss
 from adjax.examples.text.options import Options
+from adjax.examples.text.sharded import layers_on, specs
 
 WARM_UP = 0.1                           # of the steps
 WEIGHT_DECAY = 0.1
@@ -30,6 +34,7 @@ class State(NamedTuple):
 
     params: Params
     optimizer: optax.OptState
+    scale: LossScale | None = None          # of float16
 
 
 Step = Callable[[State, ArrayLike], tuple[State, Array]]
@@ -57,10 +62,25 @@ def make_optimizer(options: Options) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(CLIPPED_AT), optax.adamw(schedule, weight_decay=WEIGHT_DECAY))
 
 
-def loss_and_gradient(params: Params, ids: ArrayLike, options: Options, layers: Layers) -> tuple[Array, Params]:
+def layouts(options: Options, vocabulary: int) -> Any:
+    """Of every parameter on the mesh of the options; None without one."""
+    on = placement(options)
+    return None if on is None else specs(on, vocabulary)
+
+
+def network_loss(options: Options, layers: Layers, vocabulary: int) -> Callable[[Params, ArrayLike], Array]:
+    """The loss in nats of parameters and ids, on the mesh of the options."""
+    layers = layers_on(placement(options), layers, vocabulary)
+    return functools.partial(loss, layers=layers, heads=options.heads, dtype=options.dtype, remat=options.remat)
+
+
+def loss_and_gradient(
+    params: Params, ids: ArrayLike, options: Options, layers: Layers, factor: ArrayLike | None = None
+) -> tuple[Array, Params]:
     """The loss in nats, and its gradient."""
-    f = functools.partial(loss, layers=layers, heads=options.heads, dtype=options.dtype, remat=options.remat)
-    return jax.value_and_grad(f)(params, ids)
+    factor, vocabulary = first_factor(options.dtype) if factor is None else factor, len(params.table)
+    f = network_loss(options, layers, vocabulary)
+    return training.loss_and_gradient(f, params, ids, options, layouts(options, vocabulary), factor)
 
 
 @functools.cache
@@ -70,18 +90,26 @@ def make_step(options: Options, layers: Layers) -> Step:
 
     @functools.partial(jax.jit, donate_argnames="state")
     def step(state: State, ids: ArrayLike) -> tuple[State, Array]:
-        value, gradient = loss_and_gradient(state.params, ids, options, layers)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        return State(optax.apply_updates(state.params, updates), optimizer_state), value
+        factor = None if state.scale is None else state.scale.factor
+        value, gradient = loss_and_gradient(state.params, ids, options, layers, factor)
+        new = training.stepped(optimizer, state, gradient)
+        return training.laid_out(options, optimizer, new, layouts(options, len(state.params.table))), value
 
     return step
 
 
 def init_state(options: Options, vocabulary: int) -> State:
-    """The state before the first step, made by the seed."""
-    make = jax.jit(init, static_argnames=("options", "vocabulary"))
-    params = make(jax.random.key(options.seed), options=options, vocabulary=vocabulary)
-    return State(params, make_optimizer(options).init(params))
+    """The state before the first step, made by the seed, on the mesh of the options."""
+    on = placement(options)
+    shardings = None if on is None else jax.tree.map(on.sharding, specs(on, vocabulary))
+    make = jax.jit(init, static_argnames=("options", "vocabulary"), out_shardings=shardings)
+    return first_state(options, make(jax.random.key(options.seed), options=options, vocabulary=vocabulary))
+
+
+def first_state(options: Options, params: Params) -> State:
+    """The state before the first step, of these parameters."""
+    at = layouts(options, len(params.table))
+    return training.first_state(State, params, options, make_optimizer(options), at)
 
 
 def train(
@@ -95,6 +123,13 @@ def train(
     Raises:
         NonFiniteLoss: the loss became infinite or NaN.
     """
+    with entered(options):
+        return _train(options, text, report, interrupted)
+
+
+def _train(
+    options: Options, text: Text, report: Callable[[Checkpoint], None], interrupted: Callable[[], bool]
+) -> Training:
     step, state = make_step(options, SPELLED), init_state(options, len(text.characters))
     held_out = windows(options, text.held_out)
     stream = itertools.islice(batches(options, text.train), options.steps)
@@ -103,7 +138,7 @@ def train(
     while done < options.steps and not interrupted():
         losses = []
         for ids in itertools.islice(stream, every):
-            state, value = step(state, ids)
+            state, value = step(state, put(options, ids))
             losses.append(value)
             if interrupted():
                 break
@@ -119,12 +154,14 @@ def train(
 def evaluate(params: Params, held_out: np.ndarray, options: Options) -> float:
     """Bits per character over windows of text, a batch at a time."""
     nats = 0.0
-    for first in range(0, len(held_out), options.batch):
-        part = held_out[first : first + options.batch]
-        nats += float(_loss(params, part, options)) * len(part)
+    with entered(options):
+        for first in range(0, len(held_out), options.batch):
+            part = held_out[first : first + options.batch]
+            nats += float(_loss(params, put(options, part), options)) * len(part)
     return nats / len(held_out) / math.log(2)
 
 
 @functools.partial(jax.jit, static_argnames="options")
 def _loss(params: Params, ids: Array, options: Options) -> Array:
-    return loss(params, ids, SPELLED, heads=options.heads, dtype=options.dtype)
+    mode = "explicit" if options.mode == "explicit" else "auto"
+    return network_loss(options._replace(remat=False, mode=mode), SPELLED, len(params.table))(params, ids)

@@ -1,0 +1,157 @@
+"""The decoder over the devices of a mesh: where its parameters lie, and what its layers say to other devices.
+
+Axes of the mesh: `data` and `fsdp` split the examples, `fsdp` splits the d features of every parameter as well, and
+`model` splits what lies between two products (Shoeybi et al., 2019): the heads, the f features of swiglu, the v
+characters. Of a product whose summed axis is split each device has a part, so
+
+    several(W, x)                   W split by columns: nothing to say; backwards dx is the sum over the devices
+    affine(W, y)                    W split by rows: the sum over the devices; backwards nothing to say
+    embed(table, ids)               as affine: a device has some rows, and zeros for other characters
+    linear_cross_entropy(W, x)      as several, and the statistics of a row of logits are merged over the devices
+
+which makes one sum forward and one backward of the attention of a block, and of its swiglu. `ready` gathers what fsdp
+splits when a block needs it; the adjoint of the gather scatters the sum of the gradients.
+
+The layouts of parameters are the same in every mode. Under `auto` and `explicit` the network is the same program, whose
+sums and gathers follow from layouts; under `shard_map` it runs on each device with its part of everything, and the sums
+are spelled here.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.sharding import PartitionSpec as P
+from jax.sharding import auto_axes
+
+from adjax import AffineParams
+from adjax.adjoint import wide
+from adjax.examples.parallel.mesh import BATCH, Placement
+from adjax.examples.text.decoder import Block, Layers, Params
+from adjax.examples.text.plain import PLAIN
+
+GATHERS = "all_gather", "sharding_constraint", "reshard"
+
+
+def specs(on: Placement, vocabulary: int, *, without: tuple[str, ...] = ()) -> Params:
+    """The layout of every parameter. Characters that do not divide over `model` leave that to the features."""
+    of: Any = partial(on.spec, without=without)
+    table, characters = of("model", "fsdp"), of("fsdp", "model")
+    if vocabulary % on.size("model"):
+        table, characters = of(None, ("model", "fsdp")), of(("model", "fsdp"), None)
+    blocks = Block(
+        attention_norm=of(None, "fsdp"),
+        qkv=of(None, "fsdp", None, "model"),
+        mixed=AffineParams(of(None, "model", "fsdp"), None),
+        swiglu_norm=of(None, "fsdp"),
+        gate_up=of(None, "fsdp", None, "model"),
+        down=AffineParams(of(None, "model", "fsdp"), None),
+    )
+    return Params(table, blocks, of("fsdp"), AffineParams(characters, None))
+
+
+def layers_on(on: Placement | None, layers: Layers, vocabulary: int) -> Layers:
+    """The layers, on a mesh."""
+    if on is None:
+        return layers
+    if on.mode == "shard_map":
+        told = _spelled_out(layers) if "model" in on.mesh.shape else layers
+    elif on.mode == "explicit":
+        told = _with_layouts(on, layers) if layers == PLAIN else layers
+    else:
+        told = _laid_out(on, layers)
+    told = told._replace(ready=partial(_ready, on, vocabulary))
+    return told._replace(again=partial(jax.checkpoint, policy=_kept)) if "fsdp" in on.mesh.shape else told
+
+
+def _kept(primitive: Any, *_: Any, **options: Any) -> bool:
+    """Whether a result is kept for the backward pass: not what is gathered, of all blocks as much as all parameters."""
+    return primitive.name not in GATHERS
+
+
+def _laid_out(on: Placement, layers: Layers) -> Layers:
+    """The compiler is told that x is whole between two layers, which makes a sum of what they have in parts."""
+    x = on.spec(BATCH, None, None)
+    return layers._replace(
+        embed=lambda table, ids: on.laid_out(layers.embed(table, ids), x),
+        affine=lambda params, y: on.laid_out(layers.affine(params, y), x),
+    )
+
+
+def _with_layouts(on: Placement, layers: Layers) -> Layers:
+    """Plain layers that must be told the layout of their results where types have them, and left to the compiler."""
+    x, heads = on.spec(BATCH, None, None), on.spec(BATCH, None, "model", None)
+    return layers._replace(
+        embed=auto_axes(layers.embed, out_sharding=x),
+        affine=auto_axes(layers.affine, out_sharding=x),
+        attention=auto_axes(layers.attention, out_sharding=heads),
+        linear_cross_entropy=auto_axes(layers.linear_cross_entropy, out_sharding=P()),
+    )
+
+
+# Each device on its own
+
+def _spelled_out(layers: Layers) -> Layers:
+    """What a device computes of its part of the features, and says to others."""
+
+    def embed(table: Array, ids: Array) -> Array:
+        first = len(table) * lax.axis_index("model")
+        return lax.psum(layers.embed(table, ids - first), "model")                 # (b, t) -> (b, t, d)
+
+    def affine(params: AffineParams, y: Array) -> Array:
+        part = layers.affine(params, y)                                            # (b, t, p/m) -> (b, t, d)
+        return lax.psum(part.astype(wide(part.dtype)), "model").astype(part.dtype)
+
+    return layers._replace(
+        embed=embed,
+        affine=affine,
+        linear_cross_entropy=partial(layers.linear_cross_entropy, axis_name="model"),
+    )
+
+
+# Parameters as the layers take them
+
+def _ready(on: Placement, vocabulary: int, params: Any) -> Any:
+    """What `fsdp` splits, gathered; characters over `model`, with some that never occur where they do not divide."""
+    stored, used = specs(on, vocabulary), specs(on, 0, without=("fsdp",))
+    move = partial(_moved, on)
+    if isinstance(params, Block):
+        one = lambda spec: P(*spec[1:])                                            # of a block, without their axis
+        pairs = (jax.tree.map(one, s.blocks, is_leaf=lambda x: isinstance(x, P)) for s in (stored, used))
+        return jax.tree.map(move, params, *pairs)
+    missing = -vocabulary % on.size("model")
+    if missing:
+        table, W = jnp.pad(params.table, ((0, missing), (0, 0))), jnp.pad(params.characters.W, ((0, 0), (0, missing)))
+        params = params._replace(table=table, characters=AffineParams(W, None))
+    outer: Any = [s._replace(blocks=params.blocks) for s in (stored, used)]        # which is None
+    params = jax.tree.map(move, params, *outer)
+    W = params.characters.W
+    return params._replace(characters=AffineParams(W, _never(on, vocabulary, W) if missing else None))
+
+
+def _moved(on: Placement, x: Array, source: P, target: P) -> Array:
+    """From one layout to another that is not split over `fsdp`."""
+    if on.mode != "shard_map":
+        gathered = on.spec(*source, without=("fsdp",))
+        return on.laid_out(on.laid_out(x, gathered), target) if gathered != target else on.laid_out(x, target)
+    at = {name: axis for axis, entry in enumerate(source) for name in _names(entry)}
+    if "fsdp" in at:
+        x = lax.all_gather(x, "fsdp", axis=at["fsdp"], tiled=True)
+    to = next((axis for axis, entry in enumerate(target) if "model" in _names(entry)), None)
+    if to is not None and to != at["model"]:
+        x = lax.all_to_all(x, "model", split_axis=to, concat_axis=at["model"], tiled=True)
+    return x
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    return (entry,) if isinstance(entry, str) else tuple(entry or ())
+
+
+def _never(on: Placement, vocabulary: int, W: Array) -> Array:
+    """A bias of −∞ for the columns that stand for no character."""
+    first = W.shape[1] * lax.axis_index("model") if on.mode == "shard_map" else 0
+    return jnp.where(first + jnp.arange(W.shape[1]) < vocabulary, 0, -jnp.inf).astype(W.dtype)
