@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import processes
 from ..parallel import options as parallel
 from ..readers import BadOption, integer, positive
 
@@ -20,7 +21,8 @@ training step with plain autodiff and compare the two gradients.
 EXIT_STATUS = """\
 exit status:
   0    trained, and the report printed
-  1    the loss became infinite or NaN, or memory ran out
+  1    the loss became infinite or NaN, memory ran out, the last state could not
+       be saved, or one of several processes is gone
   2    an option is wrong, or an extra is not installed
   130  interrupted: Ctrl-C ends the training and reports the result so far
 """
@@ -45,6 +47,11 @@ class Options(NamedTuple):
     accumulate: int = 1
     sample: int = 400
     seed: int = 0
+    checkpoint: Path | None = None
+    checkpoint_every: int = 20
+    processes: int = 1
+    devices_per_process: int | None = None
+    distributed: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remat", action="store_true", help="keep each block's input only, and run it again backwards")
     add("--sample", integer(0, 10**5), "N", "characters to write at the end")
     add("--seed", integer(0, 2**32 - 1), "N", "seed of the initial parameters, the batches and the sample")
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="save states there, and go on from the last one")
+    add("--checkpoint-every", integer(1), "N", "steps from one checkpoint to the next")
+    processes.add_arguments(parser)
 
 
 def chosen(given: argparse.Namespace) -> Options:
@@ -80,6 +90,7 @@ def chosen(given: argparse.Namespace) -> Options:
         BadOption: the width does not divide into heads of even width, or the network or the batch over the mesh.
     """
     options = Options(**{name: getattr(given, name) for name in Options._fields})
+    options = processes.chosen(options)
     options = options._replace(mode=parallel.chosen_mode(options.mode, options.mesh))
     if options.width % (2 * options.heads):
         raise BadOption(f"--heads: a width of {options.width} has no {options.heads} heads of equal, even width")
