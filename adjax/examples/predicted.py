@@ -33,9 +33,9 @@ MODEL = {
 RATES = {
     "flops": "FLOP/s of products of half precision", "wide_flops": "FLOP/s of products of float32",
     "bandwidth": "bytes/s of a chip's memory", "memory": "bytes of a chip's memory",
-    "link": "bytes/s that a chip sends within its domain", "domain": "chips that links join",
-    "network": "bytes/s that a chip sends beyond its domain",
+    "link": "bytes/s that a chip sends within its domain", "network": "bytes/s that a chip sends beyond its domain",
 }  # fmt: skip
+DOMAIN = {"domain": "chips that links join"}
 SPLIT = {
     "data": "ways that examples are split", "fsdp": "ways that examples and parameters are (default: the rest)",
     "tensor": "ways that heads, features and words are", "sequence": "ways that the tokens of an example are",
@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=tuple(ITEMSIZE), default="bfloat16", help="of the layers (default bfloat16)")
     parser.add_argument("--remat", action="store_true", help="keep each block's input only, and run it again backwards")
     parser.add_argument("--fused", action="store_true", help="kernels keep scores and logits on the chip")
-    options = ((SPLIT, integer(1, 10**6), "N"), (MODEL, integer(1, 10**12), "N"), (RATES, positive, "X"))
+    options = ((SPLIT, integer(1, 10**6), "N"), (MODEL, integer(1, 10**12), "N"), (DOMAIN, integer(1), "N"),
+               (RATES, positive, "X"))  # fmt: skip
     for group, reader, metavar in options:
         for name, meaning in group.items():
             parser.add_argument(f"--{name.replace('_', '-')}", type=reader, metavar=metavar, help=meaning)
@@ -69,7 +70,7 @@ def main(options: argparse.Namespace) -> int:
     decoder = dataclasses.replace(
         DECODERS[options.params], dtype=options.dtype, remat=options.remat, fused=options.fused, **given(MODEL)
     )
-    hardware = dataclasses.replace(HARDWARE[options.hardware], **given(RATES))
+    hardware = dataclasses.replace(HARDWARE[options.hardware], **given(RATES | DOMAIN))
     try:
         prediction = predict(decoder, _degrees(options.chips, given(SPLIT)), hardware)
     except ValueError as error:

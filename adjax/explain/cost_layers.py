@@ -181,7 +181,7 @@ def _affine(name: str, of: Sizes, d: int, p: int, forward: tuple[Collective, ...
 def _rotary(of: Sizes) -> Layer:
     x, table = 2 * of.n * of.h * of.e, of.t * of.e                  # q and k, and a table for each
     forward, backward = Pass(3 * x + 3 * table, 2 * of.c * x), Pass(3 * x + 4 * table, 2 * of.c * x)
-    return Layer("rotary", 1, forward, backward, recomputed=True)
+    return Layer("rotary", 1, forward, backward, WIDE * of.t, recomputed=True)          # positions, of both
 
 
 def _attention(of: Sizes, decoder: Decoder, degrees: Degrees) -> Layer:
@@ -195,7 +195,8 @@ def _attention(of: Sizes, decoder: Decoder, degrees: Degrees) -> Layer:
     moved = (0, 0) if decoder.fused else SCORE_BYTES
     forward = Pass(4 * scores * of.e + 6 * scores + x + 3 * rows,
                    of.c * (2 * x + 2 * keys) + moved[0] * scores, gathered, True)       # S = Q Kᵀ, O = A V
-    backward = Pass(10 * scores * of.e + 11 * scores + rows,                            # S, dA, dQ, dK, dV
+    added = 2 * decoder.bands * seen * keys                         # each band adds to dK and dV
+    backward = Pass(10 * scores * of.e + 10 * scores + added + rows,                    # S, dA, dQ, dK, dV
                     of.c * (3 * x + 4 * keys) + moved[1] * scores, gathered + scattered, True)
     live = of.c * (3 * x + 4 * keys)
     return Layer("attention", 1, forward, backward, of.c * 3 * x + 2 * WIDE * rows, recomputed=True, live=live)
