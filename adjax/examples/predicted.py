@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 
+from ..certify.report_text import spelled
 from ..explain.cost_layers import ITEMSIZE
 from ..explain.cost_model import DECODERS, predict
+from ..explain.cost_text import in_brief
 from ..explain.hardware import HARDWARE, Degrees
 from .readers import BadOption, integer, positive
 
@@ -53,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=tuple(ITEMSIZE), default="bfloat16", help="of the layers (default bfloat16)")
     parser.add_argument("--remat", action="store_true", help="keep each block's input only, and run it again backwards")
     parser.add_argument("--fused", action="store_true", help="kernels keep scores and logits on the chip")
+    parser.add_argument("--brief", action="store_true", help="without the tables of layers and memory")
     options = ((SPLIT, integer(1, 10**6), "N"), (MODEL, integer(1, 10**12), "N"), (DOMAIN, integer(1), "N"),
                (RATES, positive, "X"))  # fmt: skip
     for group, reader, metavar in options:
@@ -75,7 +79,8 @@ def main(options: argparse.Namespace) -> int:
         prediction = predict(decoder, _degrees(options.chips, given(SPLIT)), hardware)
     except ValueError as error:
         raise BadOption(str(error).removeprefix("predict: ")) from None
-    print(prediction, flush=True)
+    text = in_brief(prediction) if options.brief else str(prediction)
+    print(spelled(text, getattr(sys.stdout, "encoding", None) or "utf-8"), flush=True)
     return 0
 
 

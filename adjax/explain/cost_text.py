@@ -17,9 +17,14 @@ PREFIXES = {-9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 
 
 
 def written(of: Prediction) -> str:
-    """In 80 columns; FLOP, bytes and seconds of one chip and a whole step, all blocks together."""
-    blocks = [_introduction(of), aligned(list(_passes(of)), 2), aligned(list(_memory(of)), 1), _step(of)]
-    return "\n\n".join(map("\n".join, blocks))
+    """In 80 columns; FLOP, bytes and seconds of one chip and a whole step, all blocks together, no collective hidden."""
+    tables = aligned(list(_passes(of)), 2), aligned(list(_memory(of)), 1)
+    return "\n\n".join(map("\n".join, (_introduction(of), *tables, _step(of))))
+
+
+def in_brief(of: Prediction) -> str:
+    """What is split how, and the step."""
+    return "\n".join(_introduction(of)[:3] + _step(of))
 
 
 def short(x: float, unit: str = "") -> str:
@@ -49,7 +54,8 @@ def _introduction(of: Prediction) -> list[str]:
         f"{decoder.batch} examples of {decoder.context} tokens a step, in {decoder.dtype}, keeping {kept}",
         f"{degrees.chips} chips: {split}",
         f"{chip.name}: {peak}, {wide} of float32, {memory} of memory at {moved},",
-        f"  {link} to the {chip.domain} chips of its domain, {network} beyond",
+        f"  {link} to the {chip.domain} chips of its domain, {network} beyond,",
+        f"  busy from {chip.flops / chip.bandwidth:.0f} FLOP a byte of memory on",
     ]
 
 
@@ -80,11 +86,12 @@ def _memory(of: Prediction) -> Iterator[Row]:
 
 
 def _step(of: Prediction) -> list[str]:
-    tokens, held, (high, low) = of.decoder.batch * of.decoder.context, short(of.hardware.memory, "B"), of.utilization
+    tokens, (high, low) = of.decoder.batch * of.decoder.context, of.utilization
+    used, held = (short(bytes, "B") for bytes in (of.memory.total, of.hardware.memory))
     least, most = (short(seconds, "s") for seconds in of.seconds)
     many, few = (short(tokens / seconds) for seconds in of.seconds)
     return [
-        f"memory  {'fits into' if of.fits else 'does not fit into'} {held}",
+        f"memory  {used}, which {'fits into' if of.fits else 'does not fit into'} {held}",
         f"step    {least} if all collectives hide behind work, {most} if none does",
         f"        {many} to {few} tokens/s, {high:.0%} to {low:.0%} of the peak",
     ]
