@@ -1,4 +1,4 @@
-"""docs/scale.md shows what its commands print, and says of each layer what limits it in the first of its predictions."""
+"""docs/scale.md shows what its commands print, and its table says what limits each layer in the first prediction."""
 
 import re
 from pathlib import Path

@@ -17,7 +17,7 @@ PREFIXES = {-9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 
 
 
 def written(of: Prediction) -> str:
-    """In 80 columns; FLOP, bytes and seconds of one chip and a whole step, all blocks together, no collective hidden."""
+    """In 80 columns; of one chip and a whole step, all blocks together, no collective hidden."""
     tables = aligned(list(_passes(of)), 2), aligned(list(_memory(of)), 1)
     return "\n\n".join(map("\n".join, (_introduction(of), *tables, _step(of))))
 
