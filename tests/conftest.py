@@ -15,6 +15,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.sharing import ours
+
 DEVICES = 8
 
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -22,6 +24,14 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 gc.set_threshold(50_000, 20, 100)                                   # tracing makes much garbage, and the heap is large
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the tests marked `shared`, this Python takes its own."""
+    others = [item for item in items if item.get_closest_marker("shared") and not ours(item.nodeid)]
+    config.hook.pytest_deselected(items=others)
+    left_out = set(others)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

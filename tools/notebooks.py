@@ -15,6 +15,7 @@ import re
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jupytext
@@ -171,6 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/notebooks.py", description="Execute notebooks; write or check them.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where an .ipynb left its source")
     parser.add_argument("--folder", type=Path, default=ROOT / "notebooks", help="where the sources lie")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="so many at a time (default 2)")
     parser.add_argument("names", nargs="*", metavar="NAME", help="a notebook's name; all when none is named")
     options = parser.parse_args(argv)
 
@@ -179,14 +181,16 @@ def main(argv: list[str] | None = None) -> int:
         print(f"no notebook sources in {options.folder}", file=sys.stderr)
         return 1
     failures = [f"{name}: has no source beside it" for name in orphans(options.folder)]
-    for name in names:
-        try:
-            seconds = run(options.folder / f"{name}.py", check=options.check)
-        except (NotebookFailure, FileNotFoundError) as failure:
-            failures.append(f"{name}: {failure}")
-            print(f"FAILED  {name}", flush=True)
-        else:
-            print(f"ok      {name}  {seconds:.1f} s", flush=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        runs = {name: pool.submit(run, options.folder / f"{name}.py", check=options.check) for name in names}
+        for name, result in runs.items():
+            try:
+                seconds = result.result()
+            except (NotebookFailure, FileNotFoundError) as failure:
+                failures.append(f"{name}: {failure}")
+                print(f"FAILED  {name}", flush=True)
+            else:
+                print(f"ok      {name}  {seconds:.1f} s", flush=True)
     print(*failures, sep="\n", end="\n" if failures else "", file=sys.stderr)
     return 1 if failures else 0
 

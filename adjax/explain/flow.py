@@ -18,6 +18,7 @@ import numpy as np
 
 from ..adjoint import is_inexact
 from ..adjoint.equations import Equation, Equations, equations_of
+from .probe import Records, record_probes
 from .saved import Differentiated
 from .spectrum import singular_values
 
@@ -48,6 +49,7 @@ class Flow:
     loss: float
     layers: tuple[LayerFlow, ...]
     verdict: tuple[str, ...]
+    probes: Records                 # what the probes in the loss reported, empty where there are none
 
     @property
     def healthy(self) -> bool:
@@ -75,7 +77,8 @@ def gradient_flow(loss: Callable[..., Any], params: Any, *batch: Any) -> Flow:
 
     Returns:
         A `Flow`: `print` it. Singular values are exact up to 1024 rows or columns, beyond that those of 64 steps of
-        bidiagonalization, of which the smallest is an upper bound. Layers inside a `scan` are one.
+        bidiagonalization, of which the smallest is an upper bound. Layers inside a `scan` are one; each `probe` in the
+        loss, inside a scan too, has its own lines.
 
     Raises:
         TypeError: the loss is no floating scalar, or no parameter is floating.
@@ -105,7 +108,8 @@ def gradient_flow(loss: Callable[..., Any], params: Any, *batch: Any) -> Flow:
         raise ValueError("gradient_flow: no parameter has two axes or more, so there is no layer to look at")
     params_only = {v.name for v, name in zip(program.inputs, f.names, strict=True) if name.startswith("args[0]")}
     uses = _uses(program, set(matrices), params_only)
-    value, gradients, outputs, cotangents = _measured(program, arrays, uses)
+    with record_probes() as probes:
+        value, gradients, outputs, cotangents = _measured(program, arrays, uses)
     layers, product = [], 1.0
     for index, name in uses.items():
         W, at = matrices[name], [v.name for v in program.inputs].index(name)
@@ -113,7 +117,7 @@ def gradient_flow(loss: Callable[..., Any], params: Any, *batch: Any) -> Flow:
         layers.append(layer)
         product = layer.product
     where = not_finite(program, arrays, names, layers, float(value))
-    return Flow(float(value), tuple(layers), tuple(where or verdict(layers)))
+    return Flow(float(value), tuple(layers), tuple(where or verdict(layers)), probes)
 
 
 def _check_scalar(y: Any) -> None:

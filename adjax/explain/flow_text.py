@@ -11,16 +11,17 @@ HEADINGS = ("layer", "shape", "‖W‖", "‖dW‖", "dW/W", "σmax", "σmin", "
 
 
 def text(flow: Flow) -> str:
-    """The layers, then the verdict."""
+    """The layers, the probes if there are any, then the verdict."""
     rows = [HEADINGS, *map(_cells, flow.layers)]
-    return "\n".join([f"loss {flow.loss:.4g}", *aligned(rows, 2), *_verdict(flow)])
+    probes = [str(flow.probes)] if flow.probes else []
+    return "\n".join([f"loss {flow.loss:.4g}", *aligned(rows, 2), *probes, *_verdict(flow)])
 
 
 def html(flow: Flow) -> str:
     """One `<div>`."""
     said = "".join(f"<div><b>{escape(line)}</b></div>" for line in _verdict(flow))
-    rows = [HEADINGS, *map(_cells, flow.layers)]
-    return f'<div style="font-size:13px;line-height:1.5;"><div>loss {flow.loss:.4g}</div>{table(rows)}{said}</div>'
+    tables = table([HEADINGS, *map(_cells, flow.layers)]) + (table(flow.probes.rows()) if flow.probes else "")
+    return f'<div style="font-size:13px;line-height:1.5;"><div>loss {flow.loss:.4g}</div>{tables}{said}</div>'
 
 
 def _verdict(flow: Flow) -> list[str]:

@@ -73,13 +73,17 @@ class Records(Mapping[str, Record]):
         return len(self._records)
 
     def __str__(self) -> str:
+        return "\n".join(aligned(self.rows(), 2))
+
+    def rows(self) -> list[Row]:
+        """The table, with its headings."""
         rows: list[Row] = [("probe", "", "entries", "mean", "rms", "largest", "zero", "finite")]
         for name, record in self.items():
             for what, s in (("value", record.value), ("cotangent", record.cotangent)):
                 shares = (f"{share / s.entries:.0%}" if s.entries else "–" for share in (s.zeros, s.finite))
                 sizes = (f"{x:.3g}" for x in (s.mean, s.rms, s.largest))
                 rows.append((name, what, f"{s.entries:.0f}", *sizes, *shares))
-        return "\n".join(aligned(rows, 2))
+        return rows
 
     def add(self, name: str, part: str, sums: Sums) -> None:
         """A report."""

@@ -78,10 +78,8 @@ def by_heads(x: Array) -> Array:
     return x.transpose(0, 3, 1, 2, 4).reshape(b, t, g * r, d)
 
 
-def _of_groups(x: Array | None, g: int) -> Array | None:
+def of_groups(x: Array, g: int) -> Array:
     """[b|1, h|1, t|1, s|1] -> [b|1, g|1, r|1, t|1, s|1]."""
-    if x is None:
-        return None
     b, h, t, s = x.shape
     return x.reshape(b, 1, 1, t, s) if h == 1 else x.reshape(b, g, h // g, t, s)
 
@@ -94,9 +92,9 @@ def dtype_of(at: Operands) -> Any:
 def widened(at: Operands) -> Wide:
     """The operands in the dtype of all that lies between."""
     g, dtype = at.k.shape[2], dtype_of(at)
-    bias = None if at.bias is None else at.bias.astype(dtype)
+    bias, mask = (None if x is None else of_groups(x, g) for x in (at.bias, at.mask))
     k, v = (x.astype(dtype).transpose(0, 2, 1, 3) for x in (at.k, at.v))
-    return Wide(by_queries(at.q, g, dtype), k, v, _of_groups(bias, g), _of_groups(at.mask, g))
+    return Wide(by_queries(at.q, g, dtype), k, v, None if bias is None else bias.astype(dtype), mask)
 
 
 # One block
@@ -180,24 +178,25 @@ def on_each_platform(run: Callable[..., Any], sight: Sight, *operands: Any) -> A
     return lax.platform_dependent(*operands, cpu=partial(run, sight), default=partial(run, elsewhere))
 
 
-def in_turn(run: Callable[..., Any], total: Any, operands: Any, q: Array, block: Block) -> Any:
+def in_turn(run: Callable[..., Any], total: Any, operands: Any, axes: Any, sizes: tuple[int, int], block: Block) -> Any:
     """The total after, and the results of, some heads of keys after the others, each [b g ...].
 
-    `run(total, first, operands)` has the operands of some heads, from `first = (example, head)` on.
+    `run(total, first, operands)` has the operands of some heads, from `first = (example, head)` on. Their examples lie
+    along axis 0, their heads along the axis that `axes` has for each; of queries' heads there are r for one of keys.
     """
-    (b, g), (_, few, heads) = q.shape[:2], block
+    (b, g), (_, few, heads) = sizes, block
     if (few, heads) == (b, g):
         return run(total, (0, 0), operands)
 
     def step(total: Any, i: Array) -> Any:
         first = i // (g // heads) * few, i % (g // heads) * heads
 
-        def part(x: Array) -> Array:
-            for axis, (at, size) in enumerate(zip(first, (few, heads), strict=True)):
-                x = x if x.shape[axis] == 1 else lax.dynamic_slice_in_dim(x, at, size, axis)
-            return x
+        def part(x: Array, axis: int) -> Array:
+            r = x.shape[axis] // g
+            x = x if x.shape[0] == 1 else lax.dynamic_slice_in_dim(x, first[0], few, 0)
+            return x if x.shape[axis] == 1 else lax.dynamic_slice_in_dim(x, first[1] * r, heads * r, axis)
 
-        return run(total, first, jax.tree.map(part, operands))
+        return run(total, first, jax.tree.map(lambda axis, x: None if x is None else part(x, axis), axes, operands))
 
     turns = jnp.arange(b // few * (g // heads), dtype=jnp.int32)
     total, stacked = lax.scan(jax.checkpoint(step), total, turns)

@@ -21,12 +21,14 @@ from .attention_blocks import (
     bands,
     by_heads,
     by_queries,
+    dtype_of,
     in_line,
     in_turn,
     joined,
     keys_of,
     layout,
     mapped,
+    of_groups,
     on_each_platform,
     part_of,
     place_of,
@@ -45,14 +47,23 @@ class Rows(NamedTuple):
     total: Array                    # [b, h, t], Σ_s exp(S' − top)
 
 
+# The axes that hold the heads
+HEADS = Operands(q=2, k=2, v=2, bias=1, mask=1)
+ROWS_HEADS: Any = Rows(1, 1)  # type: ignore[arg-type]
+
+
+def _sizes(at: Operands) -> tuple[int, int]:
+    """b and g."""
+    return at.k.shape[0], at.k.shape[2]
+
+
 # Forward
 
 def forward(at: Operands, sight: Sight) -> tuple[Array, Rows]:
     """O [b, t, h, e], and two numbers for every query and head."""
 
     def run(sight: Sight, at: Operands) -> tuple[Array, Rows]:
-        w = widened(at)
-        _, (O, rows) = in_turn(partial(_forward, sight), None, w, w.q, sight.block)
+        _, (O, rows) = in_turn(partial(_forward, sight), None, at, HEADS, _sizes(at), sight.block)
         b, g, r, t = rows.top.shape
         return by_heads(O).astype(at.v.dtype), Rows(*(x.reshape(b, g * r, t) for x in rows))
 
@@ -62,7 +73,9 @@ def forward(at: Operands, sight: Sight) -> tuple[Array, Rows]:
     return partitioned_trees(partial(on_each_platform, run, sight), (at,), layouts)
 
 
-def _forward(sight: Sight, _: None, first: Any, w: Wide) -> tuple[None, tuple[Array, Rows]]:
+def _forward(sight: Sight, _: None, first: Any, at: Operands) -> tuple[None, tuple[Array, Rows]]:
+    w = widened(at)
+
     def block(i: Any, band: Band) -> tuple[Array, Rows]:
         place = place_of(i, band, w.k.shape[2], sight)
         S, _ = scores(w, place, sight)
@@ -101,11 +114,10 @@ def cotangents(at: Operands, sight: Sight, rows: Rows, dO: Array) -> Operands:
     """dQ, dK, dV and dbias."""
 
     def run(sight: Sight, at: Operands, rows: Rows, dO: Array) -> tuple[Array, Array, Array, Any]:
-        w = widened(at)
-        operands = w, _by_groups(rows, w), by_queries(dO, at.k.shape[2], w.q.dtype)
-        zeros = partial(zeros_varying, (at, dO))
-        total = None if w.bias is None else zeros(w.bias.shape, w.bias.dtype)
-        total, (dq, dk, dv) = in_turn(partial(_cotangents, sight, zeros), total, operands, w.q, sight.block)
+        zeros, axes = partial(zeros_varying, (at, dO)), (HEADS, ROWS_HEADS, 2)
+        total = None if at.bias is None else zeros(of_groups(at.bias, at.k.shape[2]).shape, dtype_of(at))
+        run = partial(_cotangents, sight, zeros)
+        total, (dq, dk, dv) = in_turn(run, total, (at, rows, dO), axes, _sizes(at), sight.block)
         dk, dv = (x.transpose(0, 3, 1, 2) for x in (dk, dv))
         return by_heads(dq), dk, dv, None if total is None else total.reshape(at.bias.shape)
 
@@ -115,7 +127,9 @@ def cotangents(at: Operands, sight: Sight, rows: Rows, dO: Array) -> Operands:
 
 
 def _cotangents(sight: Sight, zeros: Any, total: Array | None, first: Any, operands: Any) -> Any:
-    w, rows, dO_ = operands
+    at, rows, dO_ = operands
+    w = widened(at)
+    rows, dO_ = _by_groups(rows, w), by_queries(dO_, at.k.shape[2], w.q.dtype)
 
     def block(sums: Sums, i: Any, band: Band) -> tuple[Sums, Array]:
         place = place_of(i, band, w.k.shape[2], sight)
@@ -178,9 +192,8 @@ def tangent(at: Operands, sight: Sight, rows: Rows, tangents: Operands) -> Array
     """δO."""
 
     def run(sight: Sight, at: Operands, rows: Rows, tangents: Operands) -> Array:
-        w = widened(at)
-        operands = w, _by_groups(rows, w), widened(tangents)
-        _, δO = in_turn(partial(_tangent, sight), None, operands, w.q, sight.block)
+        axes = HEADS, ROWS_HEADS, HEADS
+        _, δO = in_turn(partial(_tangent, sight), None, (at, rows, tangents), axes, _sizes(at), sight.block)
         return by_heads(δO).astype(at.v.dtype)
 
     b, t, h, d = layout_of(at.q)
@@ -189,7 +202,9 @@ def tangent(at: Operands, sight: Sight, rows: Rows, tangents: Operands) -> Array
 
 
 def _tangent(sight: Sight, _: None, first: Any, operands: Any) -> tuple[None, Array]:
-    w, rows, δw = operands
+    at, rows, tangents = operands
+    w, δw = widened(at), widened(tangents)
+    rows = _by_groups(rows, w)
 
     def block(i: Any, band: Band) -> Array:
         place = place_of(i, band, w.k.shape[2], sight)

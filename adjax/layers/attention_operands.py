@@ -16,7 +16,7 @@ from .normalization import check_real
 BLOCK_BYTES = 2**23                 # of the scores of a block, about
 CPU_BLOCK_BYTES = 2**21             # where they are to stay in the cache
 LEAST_ROWS, MOST_ROWS = 32, 512     # of a head's block
-BANDS, BAND_ROWS = 8, 128           # under `causal`: at most so many bands, each at least of so many queries
+BANDS, BAND_ROWS = 4, 128           # under `causal`: at most so many bands, each at least of so many queries
 
 
 class Operands(NamedTuple):

@@ -176,3 +176,20 @@ def test_text_and_html(rng):
 def test_bad_input(error, message, loss, params):
     with pytest.raises(error, match=f"gradient_flow: {message}"):
         gradient_flow(loss, params)
+
+
+def test_probes_report_beside_the_layers(rng):
+    """Inside a scan too, where the layers are one: the reports of its steps add up, forward and back."""
+    W = jnp.asarray(rng.standard_normal((3, D, D)) / D**0.5, jnp.float32)
+    X = jnp.asarray(rng.standard_normal((N, D)), jnp.float32)
+
+    def loss(W, X):
+        step = lambda X, W: (adjax.probe("h", adjax.relu(X @ W)), None)
+        return jnp.mean(jax.lax.scan(step, X, W)[0])
+
+    flow = gradient_flow(loss, W, X)
+    assert flow.probes["h"].value.entries == flow.probes["h"].cotangent.entries == 3 * N * D
+    assert 0 < flow.probes["h"].value.zeros < 3 * N * D
+    assert str(flow.probes) in str(flow) and "cotangent" in flow._repr_html_()
+    bare = gradient_flow(partial(stack), weights(rng, depth=2), X)
+    assert not bare.probes and "cotangent" not in str(bare)

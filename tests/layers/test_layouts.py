@@ -1,4 +1,7 @@
-"""Every layer on meshes of eight devices: the same derivatives as on one, cotangents laid out like their primals."""
+"""Every layer on meshes of eight devices: the same derivatives as on one, cotangents laid out like their primals.
+
+The two Pythons that CI runs share the layouts of each mode.
+"""
 
 from functools import cache, partial
 
@@ -11,6 +14,7 @@ from jax.sharding import AxisType, NamedSharding
 from tests.cases import assert_close, normal_like
 from tests.conftest import DEVICES
 from tests.layers.families import LAYOUTS
+from tests.sharing import shared
 
 pytestmark = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
 
@@ -20,7 +24,8 @@ def mesh(kind):
 
 
 def in_mode(mode):
-    return pytest.mark.parametrize("layout", [x for x in LAYOUTS if mode in x.modes], ids=repr)
+    layouts = shared((x for x in LAYOUTS if mode in x.modes), name=lambda x: f"{mode} {x.name}")
+    return pytest.mark.parametrize("layout", layouts, ids=repr)
 
 
 def derivatives(f, args, u, v):

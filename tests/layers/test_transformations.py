@@ -27,6 +27,7 @@ DIFFERS_BY_SHAPE = [
     "grad of each subset", "jvp of each subset", "linear_transpose", "transpose of linearize", "jacfwd of jacrev",
     "vmap, first axis", "vmap, last axis", "vmap, nested", "vmap of grad", "checkpoint",
 ]  # fmt: skip
+ON_BOTH = ["value", "vjp", "jvp", "linearize", "linear_transpose", "hvp, forward over reverse", "vmap of grad", "scan"]
 EAGER = [
     "value", "grad of each subset", "value_and_grad", "vjp", "jvp of each subset", "linearize", "linear_transpose",
     "transpose of linearize", "jacfwd", "jacrev", "hvp, forward over reverse", "hvp, reverse over forward",
@@ -58,13 +59,13 @@ def on(row, f, case):
 def dtypes_of(case, row):
     """All for affine, the layer the foundation was built with.
 
-    The others share the narrow ones between the rows, and between the two Pythons that CI runs; these share their third
-    derivatives too, which take longest.
+    The others have both float64 and one of the narrow ones in a row. The two Pythons that CI runs share the rows, but
+    for those of ON_BOTH.
     """
     if case is AFFINE:
         return DTYPES
     if not ours(f"{case} {row}"):
-        return [] if row.startswith("third derivative") else [jnp.float64]
+        return [jnp.float64] if row in ON_BOTH else []
     return [jnp.float64, DTYPES[1 + zlib.crc32(f"{case} {row}".encode()) % 3]]
 
 
