@@ -47,7 +47,7 @@ class Decoder:
     dtype: str = "bfloat16"             # of the layers
     remat: bool = False                 # keep each block's input only, and run it again backwards
     fused: bool = False                 # kernels keep scores and logits on the chip
-    bands: int = 8                      # runs of queries of attention that skip the keys behind their last one
+    bands: int = 4                      # runs of queries of attention that skip the keys behind their last one
     loss_block: int = 2**25             # bytes of logits that a chip computes at a time
 
     @property

@@ -129,6 +129,7 @@ def predict(decoder: Decoder, degrees: Degrees, hardware: Hardware) -> Predictio
         A `Prediction`: `.seconds`, `.memory`, `.flops`, `.layers`. FLOP, bytes, seconds, of one chip.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: an axis does not divide, or a number is out of its range.
 
     >>> from adjax import DECODERS, HARDWARE, Degrees
@@ -138,6 +139,10 @@ def predict(decoder: Decoder, degrees: Degrees, hardware: Hardware) -> Predictio
     >>> of.seconds[0] <= of.seconds[1], of.fits
     (True, True)
     """
+    given = ("decoder", decoder, Decoder), ("degrees", degrees, Degrees), ("hardware", hardware, Hardware)
+    for name, value, kind in given:
+        if not isinstance(value, kind):
+            raise TypeError(f"predict: {name} must be of type {kind.__name__}, got {type(value).__name__}")
     for name in ("depth", "bands", "loss_block"):
         if getattr(decoder, name) < 1:
             raise ValueError(f"predict: {name} must be at least 1, got {getattr(decoder, name)}")

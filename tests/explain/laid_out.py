@@ -1,7 +1,7 @@
-"""The decoder of `python -m adjax train text`, laid out over devices, and what its compiled programs send.
+"""The decoder of `python -m adjax train text`, block after block, laid out over devices, and what its programs send.
 
-Its layers, its parameters and their shapes are those of the example. The columns of qkv and gate_up are in another
-order, head by head and feature by feature, so that each device has whole heads and nothing need move to split them.
+Its layers and the sizes of its parameters are those of the example. q, k and v, gate and up each have an axis of their
+own, so that each device has whole heads, and nothing need move to split them.
 """
 
 import functools
@@ -11,61 +11,60 @@ from collections import Counter
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from adjax import AffineParams, Decoder
-from adjax.examples.text.decoder import SPELLED, Block, Params, init
-from adjax.examples.text.options import Options
+import adjax
+from adjax import Decoder
 
-P, L = PartitionSpec, SPELLED
 KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+BLOCK = "attention_norm", "qkv", "mixed", "swiglu_norm", "gate_up", "down"
 
 
-def params_like(of: Decoder):
-    """The types of the parameters, float32."""
-    options = Options(width=of.width, depth=of.depth, heads=of.heads)
-    types = jax.eval_shape(lambda: init(jax.random.key(0), options, of.vocabulary))
-    return jax.tree.map(lambda t: jax.ShapeDtypeStruct(t.shape, jnp.float32), types)
+def params_like(of: Decoder, dtype=jnp.float32):
+    """The types of the parameters."""
+    d, f, v = of.width, of.between, of.vocabulary
+    block = dict(zip(BLOCK, ((d,), (d, 3, d), (d, d), (d,), (d, 2, f), (f, d)), strict=True))
+    shapes = {"table": (v, d), "blocks": [block] * of.depth, "norm": (d,), "words": (d, v)}
+    return jax.tree.map(lambda shape: jax.ShapeDtypeStruct(shape, dtype), shapes, is_leaf=lambda x: type(x) is tuple)
 
 
 def run_block(p, x, heads):
-    b, t, d = x.shape
-    columns = L.affine(p.qkv, L.rms_norm(p.attention_norm, x)).reshape(b, t, heads, 3, d // heads)
-    q, k, v = (columns[:, :, :, i] for i in range(3))
-    positions = jnp.arange(t)
-    mixed = L.attention(L.rotary(q, positions), L.rotary(k, positions), v)
-    x = x + L.affine(p.mixed, mixed.reshape(x.shape))
-    columns = L.affine(p.gate_up, L.rms_norm(p.swiglu_norm, x)).reshape(b, t, -1, 2)
-    return x + L.affine(p.down, L.swiglu(columns[..., 0], columns[..., 1]))
+    several = lambda W, x: jnp.unstack(adjax.einsum("dkp,btd->btkp", W, x), axis=2)
+    q, k, v = (y.reshape(*y.shape[:2], heads, -1) for y in several(p["qkv"], norm(p["attention_norm"], x)))
+    positions = jnp.arange(x.shape[1])
+    q, k = (adjax.rotary(y, positions) for y in (q, k))
+    mixed = adjax.attention(q, k, v, causal=True)
+    x = x + adjax.affine((p["mixed"], None), mixed.reshape(x.shape))
+    return x + adjax.affine((p["down"], None), adjax.swiglu(*several(p["gate_up"], norm(p["swiglu_norm"], x))))
+
+
+def norm(scale, x):
+    return adjax.rms_norm((scale, None), x)
 
 
 def loss(of: Decoder, params, ids):
-    """Its blocks one after the other: XLA counts the body of a loop once."""
+    """Its blocks are no loop: XLA counts the body of a loop once."""
     block = jax.checkpoint(run_block, static_argnums=2) if of.remat else run_block
-    x = L.embed(params.table, ids[:, :-1])
-    for i in range(of.depth):
-        x = block(jax.tree.map(lambda p, i=i: p[i], params.blocks), x, of.heads)
-    return L.linear_cross_entropy(params.characters, L.rms_norm(params.norm, x), ids[:, 1:])
+    x = adjax.embed(params["table"], ids[:, :-1])
+    for p in params["blocks"]:
+        x = block(p, x, of.heads)
+    return adjax.linear_cross_entropy((params["words"], None), norm(params["norm"], x), ids[:, 1:])
 
 
-def layout(columns, rows):
-    """Of the parameters: those of heads, features between and words by columns or by rows, norms whole."""
-    split = lambda *axes: AffineParams(P(*axes), None)
-    first, second = split(None, *columns), split(None, *rows)
-    return Params(P(*rows), Block(P(), first, second, P(), first, second), P(), split(*columns))
-
-
-MEGATRON = layout(columns=(None, "tensor"), rows=("tensor", None))
-SHARDED = layout(columns=("fsdp", None), rows=("fsdp", None))
+def layout(of: Decoder, columns, rows):
+    """Of the parameters: split by heads, features between and words, those of norms whole."""
+    block = dict(zip(BLOCK, (P(), P(columns[0], None, columns[1]), P(*rows)) * 2, strict=True))
+    return {"table": P(*rows), "blocks": [block] * of.depth, "norm": P(), "words": P(*columns)}
 
 
 @functools.cache
 def compiled(of: Decoder, data: int = 1, tensor: int = 1, fsdp: int = 1):
-    """The loss and its gradient, on data × fsdp × tensor simulated devices."""
+    """The loss and its gradient, on simulated devices: split as in Megatron-LM, and rows over fsdp."""
     devices = jax.devices()[: data * fsdp * tensor]
     mesh = jax.make_mesh((data, fsdp, tensor), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3, devices=devices)
-    is_spec = lambda x: isinstance(x, P)
-    places = jax.tree.map(lambda spec: NamedSharding(mesh, spec), SHARDED if fsdp > 1 else MEGATRON, is_leaf=is_spec)
+    specs = layout(of, ("fsdp", "tensor"), (("tensor", "fsdp"), None))
+    places = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda x: isinstance(x, P))
     typed = lambda t, place: jax.ShapeDtypeStruct(t.shape, t.dtype, sharding=place)
     params = jax.tree.map(typed, params_like(of), places)
     tokens = NamedSharding(mesh, P(("data", "fsdp")))
