@@ -89,15 +89,15 @@ class Layer(NamedTuple):
 class Sizes(NamedTuple):
     """What one chip has; the axes are those of the module."""
 
-    n: int
-    h: int
-    e: int
-    t: int
-    s: int
-    d: int
-    f: int
-    v: int
-    c: int
+    n: int                              # tokens
+    h: int                              # heads
+    e: int                              # features of a head
+    t: int                              # queries of an example
+    s: int                              # keys of an example
+    d: int                              # features
+    f: int                              # features between
+    v: int                              # words
+    c: int                              # bytes an entry
 
 
 def sizes_of(decoder: Decoder, degrees: Degrees) -> Sizes:
@@ -192,12 +192,13 @@ def _attention(of: Sizes, decoder: Decoder, degrees: Degrees) -> Layer:
     keys = degrees.sequence * x                                     # of all chips along the sequence
     gathered = _collectives("all-gather", degrees.sequence, 2 * of.c * keys, "sequence")
     scattered = _collectives("reduce-scatter", degrees.sequence, 2 * WIDE * keys, "sequence")
+    again = () if decoder.remat else gathered                       # with remat the forward pass, run again, does it
     moved = (0, 0) if decoder.fused else SCORE_BYTES
     forward = Pass(4 * scores * of.e + 6 * scores + x + 3 * rows,
                    of.c * (2 * x + 2 * keys) + moved[0] * scores, gathered, True)       # S = Q Kᵀ, O = A V
     added = 2 * decoder.bands * seen * keys                         # each band adds to dK and dV
     backward = Pass(10 * scores * of.e + 10 * scores + added + rows,                    # S, dA, dQ, dK, dV
-                    of.c * (3 * x + 4 * keys) + moved[1] * scores, gathered + scattered, True)
+                    of.c * (3 * x + 4 * keys) + moved[1] * scores, again + scattered, True)
     live = of.c * (3 * x + 4 * keys)
     return Layer("attention", 1, forward, backward, of.c * 3 * x + 2 * WIDE * rows, recomputed=True, live=live)
 

@@ -217,6 +217,8 @@ def test_attention_over_a_sequence_gathers_keys_and_values_and_scatters_their_co
     layer = named(SMALL, Degrees(sequence=4))["attention"]
     assert found["all-gather"] == bytes_of([(1, layer.forward)], "all-gather")
     assert 4 * found["reduce-scatter"] == bytes_of([(1, layer.backward)], "reduce-scatter")     # XLA has a part's bytes
+    again = named(replace(SMALL, remat=True), Degrees(sequence=4))["attention"].backward
+    assert again.collectives == layer.backward.collectives                             # twice in all, with remat too
 
 
 def test_weak_scaling():
