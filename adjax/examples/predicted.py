@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+import textwrap
 
 from ..certify.report_text import spelled
 from ..explain.cost_layers import ITEMSIZE
@@ -47,7 +48,10 @@ SPLIT = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options with their meanings, bounds and defaults."""
-    sources = "\n".join(f"  {name:<6}{of.source}" for name, of in HARDWARE.items())
+    sources = "\n".join(
+        textwrap.fill(of.source, 78, initial_indent=f"  {name:<6}", subsequent_indent=" " * 8)
+        for name, of in HARDWARE.items()
+    )
     parser.description, parser.epilog = DESCRIPTION, EPILOG.format(sources)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--params", choices=tuple(DECODERS), default="7b", help="sizes of LLaMA's (default 7b)")
