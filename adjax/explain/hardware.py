@@ -47,7 +47,7 @@ HARDWARE = {
         Hardware("h200", 989e12, 494e12, 4.8e12, 141e9, 450e9, 8, 50e9, _TENSOR_CORE.format("H200 SXM", "400 Gbit/s")),
         Hardware("v5e", 197e12, 197e12, 819e9, 16e9, 200e9, 256, 25e9 / 8, _TPU.format("v5e")),
         Hardware("v5p", 459e12, 459e12, 2.765e12, 95 * 2.0**30, 600e9, 8960, 50e9 / 8, _TPU.format("v5p")),
-        Hardware("v6e", 918e12, 918e12, 1.638e12, 32e9, 400e9, 256, 100e9 / 8, f"{_TPU.format('v6e')}; network estimated"),
+        Hardware("v6e", 918e12, 918e12, 1.638e12, 32e9, 400e9, 256, 12.5e9, _TPU.format("v6e") + "; network guessed"),
     )
 }
 
