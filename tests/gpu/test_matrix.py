@@ -1,7 +1,8 @@
 """The matrix of layers and transformations on a GPU, against plain autodiff of the references on the host in float64.
 
-Products of float32 are those of float32 and not of TF32 (`highest`), so the bounds are those of the tests on CPU: 1e-12
-of the largest entry in float64, `STEPS` roundings of it in a narrower dtype.
+Products of float32 are those of float32 and not of TF32 (`highest`). The bounds are 1e-12 of the largest entry in
+float64, and in a narrower dtype `ROUNDINGS` of it: four times as many as on CPU, as a GPU's sines and exponentials are a
+few roundings off, and every row is here, also where a sum of little comes of terms that are large.
 """
 
 import zlib
@@ -17,7 +18,7 @@ from tests.layers.rows import ROWS
 from tests.layers.test_transformations import DIFFERS_BY_SHAPE, STEPS, expected, label, on, problem
 
 pytestmark = pytest.mark.skipif(DEVICE is None, reason=WHY_NOT)
-HALF = jnp.bfloat16, jnp.float16
+HALF, ROUNDINGS = (jnp.bfloat16, jnp.float16), 4 * STEPS
 
 
 def dtypes_of(case, row):
@@ -38,4 +39,4 @@ def test_matrix(case, row, dtype):
         got = jax.jit(on(row, case.function, case))(*jax.device_put(at, DEVICE))
     assert {device for leaf in jax.tree.leaves(got) for device in leaf.devices()} == {DEVICE}
     assert_same_types(got, as_dtype(want, dtype))
-    assert_close(got, want, 1e-12 if dtype == jnp.float64 else STEPS * float(jnp.finfo(dtype).eps))
+    assert_close(got, want, 1e-12 if dtype == jnp.float64 else ROUNDINGS * float(jnp.finfo(dtype).eps))
