@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 VERSION := import sys; print("%d.%d" % sys.version_info[:2])
 
-.PHONY: help demo test lint types bench notebooks docs build clean venv
+.PHONY: help demo test lint types bench gpu notebooks docs build clean venv
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -36,6 +36,21 @@ types: $(VENV)/.dev-stamp  ## check the types (mypy)
 bench: $(VENV)/.bench-stamp  ## time against autodiff and other libraries
 	$(BIN)/python -m benchmarks $(ARGS)
 
+gpu:  ## test and time the layers on an NVIDIA GPU; where there is none, say so
+	@if found=$$(nvidia-smi -L 2>&1) && [ -n "$$found" ]; then \
+	  echo "$$found" && $(MAKE) --no-print-directory on-gpu; \
+	else \
+	  echo "make gpu: skipped, no NVIDIA GPU here (nvidia-smi -L: $${found:-names none})"; \
+	fi
+
+.PHONY: on-gpu
+on-gpu: export ADJAX_ACCELERATOR := cuda
+on-gpu: export JAX_PLATFORMS := cuda,cpu
+on-gpu: export XLA_PYTHON_CLIENT_PREALLOCATE := false
+on-gpu: $(VENV)/.gpu-stamp
+	$(BIN)/python -m pytest tests/gpu $(ARGS)
+	$(BIN)/python -m benchmarks --json benchmarks/results/gpu.json
+
 notebooks: $(VENV)/.test-stamp  ## execute the notebooks and write them (ARGS=--check: only compare)
 	$(BIN)/python tools/notebooks.py $(ARGS)
 
@@ -57,6 +72,7 @@ $(VENV)/.test-stamp: EXTRAS := test
 $(VENV)/.dev-stamp: EXTRAS := dev,train,plot
 $(VENV)/.bench-stamp: EXTRAS := bench
 $(VENV)/.docs-stamp: EXTRAS := docs
+$(VENV)/.gpu-stamp: EXTRAS := gpu
 
 $(VENV)/.%-stamp: pyproject.toml | venv
 	@echo "Installing adjax[$(EXTRAS)] into $(VENV) (the first time takes some minutes) ..."

@@ -17,6 +17,8 @@
     certify, assert_adjoint, Certificate          prove a backward rule, or say what is wrong with it
     derive_adjoint, Derivation                    why the cotangents of an einsum have their shapes, and no other form
     explain, Explanation, saved_residuals         what a backward pass keeps and costs, beside plain autodiff
+    predict, Prediction                           time and memory of a training step on many chips: Decoder, Degrees,
+                                                  Hardware; DECODERS and HARDWARE have some
     probe, record_probes                          statistics of a value and of its cotangent inside jit, scan and vmap
     plot                                          pictures of these, with matplotlib
     gradient_flow, Flow, LayerFlow                where gradients vanish, explode, die or are no numbers, and why
@@ -41,14 +43,21 @@ from .certify import AdjointError as AdjointError
 from .certify import Certificate as Certificate
 from .certify import assert_adjoint as assert_adjoint
 from .certify import certify as certify
+from .explain import DECODERS as DECODERS
+from .explain import HARDWARE as HARDWARE
+from .explain import Decoder as Decoder
+from .explain import Degrees as Degrees
 from .explain import Derivation as Derivation
 from .explain import Explanation as Explanation
 from .explain import Flow as Flow
+from .explain import Hardware as Hardware
 from .explain import LayerFlow as LayerFlow
+from .explain import Prediction as Prediction
 from .explain import derive_adjoint as derive_adjoint
 from .explain import explain as explain
 from .explain import gradient_flow as gradient_flow
 from .explain import plot as plot
+from .explain import predict as predict
 from .explain import probe as probe
 from .explain import record_probes as record_probes
 from .explain import saved_residuals as saved_residuals

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from adjax.certify import options as certify_options
 from adjax.certify.errors import BadInput
-from adjax.examples import explained, processes
+from adjax.examples import explained, predicted, processes
 from adjax.examples.digits import options as digits_options
 from adjax.examples.extras import MissingExtra, require
 from adjax.examples.interrupt import INTERRUPTED
@@ -52,6 +52,10 @@ def parser() -> Parser:
     explainer = commands.add_parser("explain", help="what a function's backward pass keeps and costs")
     explained.add_arguments(explainer)
     explainer.set_defaults(run=explained.main, parser=explainer)
+
+    predictor = commands.add_parser("cost", help="what a training step of a large decoder takes on many chips")
+    predicted.add_arguments(predictor)
+    predictor.set_defaults(run=predicted.main, parser=predictor)
 
     train = commands.add_parser("train", help="train an example network on real data")
     examples = train.add_subparsers(title="examples", metavar="EXAMPLE", dest="example", required=True)

@@ -15,7 +15,7 @@ LONGEST = 26                                     # of the names shown in a table
 COLOURS = {Verdict.PROVEN: 32, Verdict.REFUTED: 31, Verdict.WAIVED: 33, Verdict.VACUOUS: 33}
 SPELLING = str.maketrans({
     "✓": "+", "✗": "x", "○": "o", "─": "-", "—": "-", "·": "-", "…": "...", "×": "x", "→": "->", "≤": "<=", "≠": "!=",
-    "⟨": "<", "⟩": ">", "ᵀ": "^T", "Σ": "sum", "∂": "d", "√": "sqrt", "±": "+-", "−": "-", "δ": "d",
+    "⟨": "<", "⟩": ">", "ᵀ": "^T", "Σ": "sum", "∂": "d", "√": "sqrt", "±": "+-", "−": "-", "δ": "d", "µ": "u",
 })  # fmt: skip
 Lines = list[str]
 Paint = Callable[[str, Verdict], str]
