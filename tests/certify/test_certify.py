@@ -13,6 +13,8 @@ from adjax.certify import CONTEXTS, LAWS, Verdict
 from adjax.certify.certify import certify_each
 from adjax.certify.transforms import first_fit
 
+pytestmark = pytest.mark.shared
+
 
 def ruled(primal, forward, backward, **options):
     """A `jax.custom_vjp` in one line."""

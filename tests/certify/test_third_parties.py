@@ -16,6 +16,8 @@ from jax import Array
 from adjax import certify
 from tests.cases import normal
 
+pytestmark = pytest.mark.shared
+
 F32 = jnp.float32
 SHORT = {"contexts": ["eager", "jit", "vmap of grad"]}     # for subjects whose compilation is what takes long
 

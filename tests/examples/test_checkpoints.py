@@ -28,7 +28,10 @@ TOOL = Path(__file__).parents[2] / "tools" / "crash.py"
 RUN = {"--width": 3, "--learning-rate": 4e-3}
 TRAIN = ("train", "text", "--width", "8", "--depth", "1", "--heads", "1", "--context", "8", "--batch", "2")
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax, of damaged arrays
+pytestmark = [
+    pytest.mark.shared,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # orbax, of damaged arrays
+]
 
 
 def state_of(key):

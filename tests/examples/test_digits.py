@@ -25,6 +25,8 @@ from adjax.examples.interrupt import Interrupt
 from adjax.examples.progress import progress
 from adjax.examples.terminal import Terminal
 
+pytestmark = pytest.mark.shared
+
 ROWS = ("tested", "correct")
 SMALL = Options(steps=6, width=8, depth=1, batch=16)
 SMALL_CNN = SMALL._replace(model="cnn", width=4)

@@ -17,7 +17,7 @@ from tests.conftest import DEVICES
 from tests.examples.collectives import collectives
 from tests.sharing import LATER
 
-pytestmark = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
+pytestmark = [pytest.mark.shared, pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")]
 
 SMALL = Options(steps=4, width=8, depth=2, batch=16)
 CASES = [                          # network, mesh, depth

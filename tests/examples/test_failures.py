@@ -14,6 +14,8 @@ from adjax.examples.text.options import Options
 from adjax.examples.text.train import init_state, train
 from tests.sharing import ours
 
+pytestmark = pytest.mark.shared
+
 TINY = Options(steps=6, width=8, depth=1, heads=1, context=8, batch=2, checkpoint_every=1)
 MEMORY = Path("/proc/self/statm")
 PAGE = 4096

@@ -25,6 +25,8 @@ from adjax.examples.text.options import Options
 from adjax.examples.text.train import init_state, train
 from tests.sharing import ours
 
+pytestmark = pytest.mark.shared
+
 LIMIT_S = 120                           # for a run of a few seconds: the machine may be busy
 TINY = Options(steps=4, width=8, depth=1, heads=1, context=8, batch=4, sample=0, checkpoint_every=2)
 COMMAND = ("train", "text", "--width", "8", "--depth", "1", "--heads", "1", "--context", "8", "--batch", "4")

@@ -17,6 +17,8 @@ from adjax.examples.text.decoder import SPELLED, features
 from adjax.examples.text.options import Options
 from adjax.examples.text.train import State, evaluate, init_state, make_step, train
 
+pytestmark = pytest.mark.shared
+
 SMALL = Options(steps=4, width=16, depth=2, heads=2, context=12, batch=3, sample=7)
 SMALL_COMMAND = ("train", "text", "--width", "16", "--depth", "1", "--heads", "2", "--context", "12", "--batch", "3")
 

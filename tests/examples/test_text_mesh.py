@@ -20,7 +20,7 @@ from tests.conftest import DEVICES
 from tests.examples.collectives import collectives
 from tests.sharing import LATER
 
-pytestmark = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
+pytestmark = [pytest.mark.shared, pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")]
 
 SMALL = Options(width=16, depth=2, heads=4, context=6, batch=8)
 LAYERS = {"spelled": SPELLED, "plain": PLAIN}

@@ -21,6 +21,8 @@ from adjax.explain.hardware import Collective
 from adjax.explain.saved import Differentiated
 from tests.explain.laid_out import compiled, loss, norm, params_like, run_block, sent
 
+pytestmark = pytest.mark.shared
+
 SMALL = Decoder(64, 2, 4, 168, 96, context=32, batch=3, dtype="float32", bands=1)
 ONE = Degrees()
 CHIP = Hardware("chip", 1e12, 5e11, 1e11, 1e9, 1e10, 4, 1e9)

@@ -11,6 +11,8 @@ import pytest
 
 from adjax import derive_adjoint
 
+pytestmark = pytest.mark.shared
+
 MATRICES = ["nd,dp->np", "dn,dp->np", "nd,pd->np", "dn,pd->pn", "bnd,bdp->bnp", "btgd,bsgd->bgts"]
 FORMS = [*MATRICES[:4], "i,j->ij", "i,j->ji", "i,i->", "ij,j->i", "j,ij->i", "ji,j->i", ",ij->ji", "ij,->ij", "i,ij->j"]
 

@@ -19,6 +19,8 @@ from tests.cases import assert_close, normal
 from tests.conftest import DEVICES
 from tests.layers.families.attention import in_blocks, plain_attention
 
+pytestmark = pytest.mark.shared
+
 OPTIONS = {                                                         # t, s, g, r, rows, options
     "blocks and a rest": (7, 5, 2, 3, 2, {}),
     "one block": (3, 5, 1, 2, 3, {}),

@@ -15,6 +15,8 @@ from adjax.layers.convolution_geometry import Geometry
 from tests.cases import assert_close, normal
 from tests.layers.families.convolution import plain_conv
 
+pytestmark = pytest.mark.shared
+
 SHAPES = [((7,), (3,)), ((5, 4), (3, 2)), ((2, 3), (4, 5)), ((3, 4, 2), (2, 3, 1))]          # s, k
 ALL = itertools.product((1, 3), ("SAME", "CIRCULAR", 4), (1, 2), (1, 2, 4))
 OPTIONS = [dict(zip(("stride", "padding", "dilation", "groups"), values, strict=True)) for values in list(ALL)[::5]]

@@ -12,6 +12,8 @@ from jax.sharding import AxisType, PartitionSpec
 from adjax.layers import convolution_cpu as cpu
 from adjax.layers.convolution_geometry import Geometry
 
+pytestmark = pytest.mark.shared
+
 # (s, k, c, o of a group, geometry)
 GEOMETRIES = {
     "1-d": ((9,), (3,), 2, 3, Geometry((1,), ((1, 1),), (1,), 1)),

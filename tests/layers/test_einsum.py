@@ -13,6 +13,8 @@ from adjax.adjoint.subscripts import backward_specs, parse, steps
 from adjax.certify.quick import quick_options
 from tests.cases import as_dtype, assert_close, assert_same_types, normal, normal_like
 
+pytestmark = pytest.mark.shared
+
 
 def forward_and_backward(f, operands, dY):
     """Value and cotangents."""

@@ -10,6 +10,8 @@ import pytest
 from tests.cases import as_dtype, assert_close, normal_like
 from tests.layers.families import MAIN, VARIANTS
 
+pytestmark = pytest.mark.shared
+
 
 def programs(case, u):
     """Forward and backward, and forward mode."""

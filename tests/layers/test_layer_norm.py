@@ -12,6 +12,8 @@ from tests.cases import as_dtype, assert_close, assert_same_types, normal
 from tests.layers.families.layer_norm import plain_layer_norm, plain_rms_norm
 from tests.layers.families.normalization import arguments
 
+pytestmark = pytest.mark.shared
+
 LAYERS = {"layer_norm": (layer_norm, plain_layer_norm), "rms_norm": (rms_norm, plain_rms_norm)}
 each = pytest.mark.parametrize("layer", LAYERS)
 

@@ -15,6 +15,8 @@ from adjax import AffineParams, cross_entropy, linear_cross_entropy
 from tests.cases import assert_close, normal
 from tests.layers.families.loss import EVERYTHING, distribution, plain_cross_entropy
 
+pytestmark = pytest.mark.shared
+
 NAN, INF = np.nan, np.inf
 
 

@@ -11,6 +11,8 @@ from adjax.layers.loss_linear import Operands, Options, Sizes, in_blocks
 from tests.cases import assert_close, normal
 from tests.layers.families.loss import distribution, plain_cross_entropy
 
+pytestmark = pytest.mark.shared
+
 KEEP = jnp.array([True, True, False, True, True])
 LABELS = jnp.array([1, 6, 0, 2, 3])
 OPTIONS = {"label_smoothing": 0.25, "z_loss": 0.125}

@@ -14,6 +14,8 @@ from tests.cases import as_dtype, assert_close, assert_same_types, normal, norma
 from tests.conftest import DEVICES
 from tests.layers.families.normalization import arguments, plain_batch_norm, plain_group_norm
 
+pytestmark = pytest.mark.shared
+
 DTYPES = [jnp.float64, jnp.float32, jnp.bfloat16, jnp.float16]
 STATE = BatchState(jnp.array([1.0, -2.0, 3.0]), jnp.array([0.5, 1.0, 2.0]))
 on_eight = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")

@@ -19,6 +19,8 @@ from adjax.layers.pooling_windows import resolved
 from tests.cases import assert_close, assert_same_types, normal
 from tests.layers.families.pooling import plain_avg, plain_global_avg, plain_max
 
+pytestmark = pytest.mark.shared
+
 NARROW = [jnp.float32, jnp.bfloat16, jnp.float16]
 by_name = {"ids": lambda t: t.__name__}
 WINDOWS = {                                                         # shape of x, window, options
