@@ -35,6 +35,9 @@ class Decoder:
     """The decoder of `python -m adjax train text`, and a training step of it.
 
     Parameters, gradients and AdamW's two moments are float32, and layers run on a copy of the parameters in `dtype`.
+
+    >>> Decoder(width=128, depth=4, heads=4, between=344, vocabulary=90).parameters
+    814720
     """
 
     width: int                          # d

@@ -66,6 +66,12 @@ class Prediction:
     Attributes:
         layers: those of the network, one of its blocks standing for all, and `adamw`; all numbers are of one chip.
         memory: of one chip.
+
+    >>> from adjax import HARDWARE
+    >>> small = Decoder(128, 4, 4, 344, 90, context=256, batch=16, dtype="float32")
+    >>> of = predict(small, Degrees(data=2), HARDWARE["a100"])
+    >>> [layer.name for layer in of.layers][:3], of.fits
+    (['embed', 'rms_norm', 'qkv'], True)
     """
 
     decoder: Decoder
@@ -78,7 +84,12 @@ class Prediction:
         return written(self)
 
     def times(self, of: Pass) -> Times:
-        """Of a layer's pass, once."""
+        """Of a layer's pass, once.
+
+        >>> of = predict(DECODERS["7b"], Degrees(fsdp=256), Hardware("slow link", 1e15, 5e14, 3e12, 80e9, 1e9, 8, 1e9))
+        >>> of.times(of.layers[2].forward).bound
+        'link'
+        """
         peak = self.hardware.wide_flops if of.wide else self.hardware.flops
         sent = sum(collective.seconds(self.degrees, self.hardware) for collective in of.collectives)
         return Times(of.flops / peak, of.bytes / self.hardware.bandwidth, sent)

@@ -18,6 +18,10 @@ class Hardware:
     """A chip, and its way to others. All rates are peaks: what is reached is less.
 
     A chip has a domain of chips that links join (a node of GPUs, a pod of TPUs), and a network beyond it.
+
+    >>> from adjax import HARDWARE
+    >>> HARDWARE["h100"].flops / HARDWARE["h100"].bandwidth         # FLOP a byte below which memory is the limit
+    295.2238805970149
     """
 
     name: str
@@ -61,6 +65,9 @@ class Degrees:
         fsdp: examples, and parameters, gradients and optimizer state with them (ZeRO-3): gathered layer by layer.
         tensor: heads, features between and vocabulary.
         sequence: tokens of an example; attention gathers keys and values.
+
+    >>> Degrees(data=2, fsdp=4, tensor=8).chips
+    64
     """
 
     data: int = 1
@@ -80,11 +87,19 @@ class Degrees:
         return self.of(INNERMOST_FIRST)
 
     def of(self, axes: Sequence[str]) -> int:
-        """Chips along some axes."""
+        """Chips along some axes.
+
+        >>> Degrees(data=2, fsdp=4, tensor=8).of(["data", "fsdp"])
+        8
+        """
         return math.prod(getattr(self, axis) for axis in axes)
 
     def in_domain(self, axes: Sequence[str], domain: int) -> int:
-        """Of the chips along some axes, how many one domain holds: axes are laid out `INNERMOST_FIRST`."""
+        """Of the chips along some axes, how many one domain holds: axes are laid out `INNERMOST_FIRST`.
+
+        >>> Degrees(fsdp=4, tensor=2).in_domain(["fsdp"], 4)        # pairs of `tensor`, two of them
+        2
+        """
         stride, held = 1, 1
         for axis in INNERMOST_FIRST:
             degree = getattr(self, axis)

@@ -28,6 +28,8 @@ class Public:
     def module(self) -> ModuleType:
         """The module that defines it."""
         found = self.object
+        if isinstance(found, dict):                  # a table of things, beside their class
+            found = type(next(iter(found.values())))
         return found if isinstance(found, ModuleType) else sys.modules[inspect.unwrap(found).__module__]
 
     @property

@@ -41,6 +41,10 @@ def _entry(name: str, of: Any) -> Iterator[str]:
     if isinstance(of, ModuleType):
         for inner in members(of):
             yield from (f".. autofunction:: adjax.{name}.{inner}", "")
+    elif isinstance(of, dict):
+        kind = type(next(iter(of.values()))).__name__
+        said = f"Each a :py:obj:`{kind} <adjax.{kind}>`: {', '.join(of)}."
+        yield from (f".. py:data:: adjax.{name}", "", f"   {said}", "")
     elif isinstance(of, type):
         own = ", ".join(members(of))
         yield from (f".. autoclass:: adjax.{name}", *([f"   :members: {own}"] if own else []), "")
