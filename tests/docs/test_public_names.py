@@ -32,7 +32,7 @@ def test_the_public_names_are_those_that_can_be_seen():
 
 @pytest.mark.parametrize("name", [name for name, of in NAMES.items() if callable(of)])
 def test_a_public_name_has_an_example(name):
-    """Its own, or, of parameters and states, that of `init`, which makes them. Tables stand in those of their classes."""
+    """Its own, or, of parameters and states, that of `init`, which makes them; of tables, that of their class."""
     of = NAMES[name]
     assert has_example(of) or has_example(getattr(of, "init", None))
 
