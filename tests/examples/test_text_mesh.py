@@ -1,6 +1,5 @@
 """The decoder on meshes of eight devices: the gradients of one, and no more said between devices than must be."""
 
-import itertools
 import re
 from functools import cache
 
@@ -111,30 +110,30 @@ def test_over_features_a_half_of_a_block_sums_once_forward_and_once_backward(mod
 
 @pytest.mark.parametrize("mode", [case[0] for case in CASES if case[1] == "fsdp=8"])
 def test_parameters_are_gathered_when_they_are_needed(mode):
-    """Each once forward, those of a block again backward instead of being kept; then gradients are summed."""
+    """Each once forward, the matrices of a block again backward instead of being kept; then gradients are summed."""
     *_, said = run(on("fsdp=8", mode), 16)
-    of_all, of_block = len(parameters(16)), len(Block._fields)
-    assert said.count["all-gather"] <= of_all + of_block
+    of_all, of_block = len(parameters(16)), len(Block._fields) - 2
+    assert of_all < said.count["all-gather"] <= of_all + of_block
     assert said.count["reduce-scatter"] + said.count["all-reduce"] <= of_all + 1
 
 
 def test_steps_on_a_mesh_are_those_on_one_device():
     """In micro-batches, with float16 and its loss scale: the losses of float32, and a state that stays where it is."""
-    options = on("data=2,fsdp=2,model=2", MODE, dtype="float16", accumulate=2)
+    options, one = on("data=2,fsdp=2,model=2", MODE, dtype="float16", accumulate=2, steps=4), SMALL._replace(steps=4)
     stays = lambda x, layout: x.sharding.is_equivalent_to(layout, x.ndim)
     ids = np.random.default_rng(0).integers(0, 13, 1000, np.int32)
     losses = {}
-    for at in (options, SMALL):
+    for at in (options, one):
         with entered(at):
             state, step = init_state(at, 13), make_step(at, SPELLED)
             layouts = jax.tree.map(lambda x: x.sharding, state)
             losses[at] = []
-            for batch in itertools.islice(batches(at, ids), 4):
-                state, value = step(state, put(at, batch))
+            for _ in range(at.steps):
+                state, value = step(state, put(at, next(batches(at, ids))))
                 losses[at].append(float(value))
         assert all(jax.tree.leaves(jax.tree.map(stays, state, layouts)))
-    assert losses[options] == pytest.approx(losses[SMALL], rel=2e-3)
-    assert losses[SMALL][-1] < losses[SMALL][0]
+    assert losses[options] == pytest.approx(losses[one], rel=5e-3)
+    assert losses[one][-1] < 0.98 * losses[one][0]
 
 
 def test_the_program_on_a_mesh(capsys, monkeypatch, tmp_path):
