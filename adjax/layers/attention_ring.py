@@ -1,0 +1,232 @@
+"""Attention over a sequence that lies block by block on the devices of a ring.
+
+Axes: those of `attention`; n devices, of which device m holds its block of the queries, Q_m, and of the keys and values,
+K_m and V_m. Blocks of keys travel: with P the shift by one device round the ring,
+
+    (P^j K)_m = K_i,    i = m − j  modulo n
+
+is what device m sees after j shifts, its own block first. Of the softmax over all keys, A_j the part of these,
+
+    O = Σ_j A_j P^j V        as A_j = exp(S'_j − top) / total, top and total those of all n parts
+
+P is a permutation of the devices, so its transpose is the shift back. With dO the cotangent of O on every device
+
+    ⟨Σ_j A_j P^j δV, dO⟩                   so  dV = Σ_j P^−j A_jᵀ dO
+    dA_j = dO (P^j V)ᵀ                     so  dS'_j = A_j (dA_j − μ),    μ = Σ_j Σ_s A_j dA_j
+    δS_j = scale (δQ (P^j K)ᵀ + Q (P^j δK)ᵀ)    so  dQ = scale Σ_j dS_j P^j K,    dK = scale Σ_j P^−j dS_jᵀ Q
+
+The backward pass goes the same way in reverse, j from n − 1 to 0 by shifts back. dK and dV travel with the keys that
+they are of, and each device they pass adds its part (Horner's rule, in P^−1); what is at home last is whole:
+
+    dK ← P^−1 dK + scale dS_jᵀ Q
+
+Before that the blocks go round once for μ, [b, t, h]. Twice round, and no O for μ = Σ_e dO O: that loses digits, see
+`attention`. The derivative too goes round twice, first for ν = Σ_j Σ_s A_j δS'_j:
+
+    δO = Σ_j A_j P^j δV + A_j (δS'_j − ν) P^j V
+
+A device holds two blocks of others at a time: the one it looks at, and the next one, which arrives meanwhile. Under
+`causal` it does not look at blocks of later keys, but passes them on.
+
+Residuals: those of `attention`, of the device's own block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float
+
+from ..adjoint import any_mode
+from ..adjoint.cotangent import zeros_varying
+from .attention import AttentionResiduals
+from .attention_blocks import dtype_of
+from .attention_maps import Rows, cotangents, forward, mean_of_cotangents, mean_of_tangents, tangent
+from .attention_operands import Operands, Sight, checked
+
+LAYER = "ring_attention"
+
+
+class Ring(NamedTuple):
+    """The mesh axis, its size, and what a device sees of its own block."""
+
+    axis: Any
+    n: int
+    sight: Sight
+
+
+def ring_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    axis_name: Any,
+    causal: bool = False,
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> Array:
+    """O = softmax(scale Q Kᵀ) V over a sequence whose blocks lie on the devices of a mesh axis, inside `jax.shard_map`.
+
+    On the whole sequence it is `attention`; no device ever holds more of it than a few blocks. Sizes are those of a
+    block: of a sequence of T queries, t = T/n on each of n devices.
+
+    Args:
+        q: `[b, t, h, d]`, real floating: this device's queries.
+        k: `[b, s, g, d]`: this device's keys. Heads of queries share those of keys in groups of h/g.
+        v: `[b, s, g, e]`: this device's values.
+        axis_name: of the mesh axis over which the sequence is sharded, in order; or a tuple of names, the first of
+            which is major. Other axes of the mesh may shard b and the heads.
+        causal: query i sees keys j ≤ i, counted from the start of the whole sequence; t = s.
+        scale: of the scores, 1/√d if left out.
+        softcap: c > 0: scores are bent into (−c, c) by c tanh(·/c).
+
+    Returns:
+        `O[b, t, h, e]` of this device's queries, in v's dtype. All that lies between is float32, or wider where an
+        operand is. Keys and values travel in their own dtype, n − 1 times to the next device; backward, twice that, and
+        dK and dV in float32 or wider.
+
+    Raises:
+        TypeError: q, k or v is not real floating.
+        ValueError: no `shard_map` has the axis, shapes do not fit, or softcap ≤ 0.
+
+    Residuals: q, k, v as given, and two float32 numbers for every query and head.
+
+    >>> from jax.sharding import PartitionSpec as P
+    >>> mesh = jax.make_mesh((1,), ("time",), axis_types=(jax.sharding.AxisType.Auto,))
+    >>> time = P(None, "time")
+    >>> ring = jax.shard_map(partial(ring_attention, axis_name="time", causal=True), mesh=mesh, in_specs=time, out_specs=time)
+    >>> q = k = jnp.zeros((1, 3, 1, 2))
+    >>> ring(q, k, jnp.array([3.0, 6.0, 0.0]).reshape(1, 3, 1, 1)).ravel().tolist()
+    [3.0, 4.5, 3.0]
+    """
+    at, sight = checked(q, k, v, None, None, causal, scale, None, softcap, LAYER)
+    if causal and q.shape[1] != k.shape[1]:
+        raise ValueError(
+            f"{LAYER}: causal needs as many keys as queries on a device, got t={q.shape[1]} (shape {q.shape}) and "
+            f"s={k.shape[1]} (shape {k.shape})"
+        )
+    return _ring_attention(at, Ring(axis_name, _size(axis_name, q, k), sight))
+
+
+def _size(axis_name: Any, q: Array, k: Array) -> int:
+    """The number of devices of the ring."""
+    try:
+        return lax.axis_size(axis_name)
+    except NameError:
+        raise ValueError(
+            f"{LAYER}: t of q (shape {q.shape}) and s of k (shape {k.shape}) are to be sharded over the axis "
+            f"{axis_name!r}, but no enclosing jax.shard_map has it"
+        ) from None
+
+
+@any_mode
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _ring_attention(at: Operands, ring: Ring) -> Array:
+    return _ring_attention_fwd(at, ring)[0]
+
+
+def _ring_attention_fwd(at: Operands, ring: Ring) -> tuple[Float[Array, "b t h e"], AttentionResiduals]:
+    part = lambda sight, k, v: forward(_facing(at, k, v), sight)
+    O, rows = _once_round(ring, part, _merged, at.k, at.v)
+    return O.astype(at.v.dtype), AttentionResiduals(at, rows)
+
+
+def _ring_attention_bwd(ring: Ring, residuals: AttentionResiduals, dO: Float[Array, "b t h e"]) -> tuple[Operands]:
+    """dQ = scale Σ_j dS_j P^j K, dK = scale Σ_j P^−j dS_jᵀ Q, dV = Σ_j P^−j A_jᵀ dO."""
+    at, rows = residuals
+    mean = lambda sight, k, v: mean_of_cotangents(_facing(at, k, v), sight, rows, dO)
+    μ = _once_round(ring, mean, jnp.add, at.k, at.v)                            # (b, h, t)
+
+    def part(sight: Sight, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
+        dQ, dK, dV, *_ = cotangents(_facing(at, k, v), sight, rows, dO, μ)      # (b, t, h, d), (b, s, g, d), (b, s, g, e)
+        return dQ, (dK, dV)
+
+    dQ, dK, dV = (zeros_varying((at, rows, dO), x.shape, μ.dtype) for x in at[:3])
+    dQ, (dK, dV) = _once_back(ring, part, (dQ, (dK, dV)), at.k, at.v)
+    return (Operands(dQ, dK, dV, None, None),)
+
+
+def _ring_attention_tangent(ring: Ring, residuals: AttentionResiduals, tangents: tuple[Operands]) -> Array:
+    """δO = Σ_j A_j P^j δV + A_j (δS'_j − ν) P^j V."""
+    (at, rows), (δ,) = residuals, tangents
+    mean = lambda sight, k, δk: mean_of_tangents(_facing(at, k, at.v), sight, rows, δ._replace(k=δk))
+    ν = _once_round(ring, mean, jnp.add, at.k, δ.k)                             # (b, h, t)
+    part = lambda sight, k, v, δk, δv: tangent(_facing(at, k, v), sight, rows, δ._replace(k=δk, v=δv), ν)
+    return _once_round(ring, part, jnp.add, at.k, at.v, δ.k, δ.v)               # (b, t, h, e)
+
+
+_ring_attention.defvjp(_ring_attention_fwd, _ring_attention_bwd)
+_ring_attention.deftangent(_ring_attention_tangent)
+
+
+def _facing(at: Operands, k: Array, v: Array) -> Operands:
+    """This device's queries and another's keys; what comes of them is not rounded to v's dtype."""
+    return at._replace(k=k, v=v.astype(dtype_of(at)))
+
+
+def _merged(a: tuple[Array, Rows], b: tuple[Array, Rows]) -> tuple[Array, Rows]:
+    """O and the rows of two parts of the keys."""
+    (Oa, ra), (Ob, rb) = a, b
+    top = jnp.maximum(ra.top, rb.top)
+    wa, wb = (r.total * jnp.exp(r.top - top) for r in (ra, rb))                 # (b, h, t)
+    total = wa + wb
+    along = lambda w: (w / total).swapaxes(1, 2)[..., None]                     # (b, h, t) -> (b, t, h, 1)
+    return along(wa) * Oa + along(wb) * Ob, Rows(top, total)
+
+
+# Round the ring
+
+def _once_round(ring: Ring, part: Callable[..., Any], add: Callable[[Any, Any], Any], *own: Array) -> Any:
+    """Σ_j part(sight, P^j own) of the blocks that this device sees: its own first, then as they come."""
+
+    def meet(total: Any, guests: tuple[Array, ...], j: Any) -> Any:
+        return _if_seen(ring, j, lambda total: add(total, part(_abroad(ring), *guests)), total)
+
+    return _visits(ring, meet, part(ring.sight, *own), own, 1)
+
+
+def _once_back(ring: Ring, part: Callable[..., Any], zeros: tuple[Array, Any], *own: Array) -> tuple[Array, Any]:
+    """Σ_j x_j and Σ_j P^−j y_j of (x_j, y_j) = part(sight, P^j own): the last block first, its own last."""
+    add = partial(jax.tree.map, jnp.add)
+
+    def meet(total: tuple[Array, Any], guests: tuple[Array, ...], j: Any) -> Any:
+        x, y = total
+        return _if_seen(ring, j, lambda total: add(total, part(_abroad(ring), *guests)), (x, _shifted(y, ring, -1)))
+
+    x, y = _visits(ring, meet, zeros, own, -1)
+    return add((x, _shifted(y, ring, -1)), part(ring.sight, *own))
+
+
+def _visits(ring: Ring, meet: Callable[..., Any], total: Any, own: tuple[Array, ...], by: int) -> Any:
+    """The total after all meetings with P^j own: j = 1 … n − 1, or from n − 1 down where `by` is −1."""
+    if ring.n == 1:
+        return total
+    meet = jax.checkpoint(meet)
+
+    def step(carry: tuple[Any, Any], j: Any) -> tuple[tuple[Any, Any], None]:
+        total, guests = carry
+        return (meet(total, guests, j), _shifted(guests, ring, by)), None       # the next arrive meanwhile
+
+    *js, last = range(1, ring.n)[::by]
+    (total, guests), _ = lax.scan(step, (total, _shifted(own, ring, by)), jnp.array(js, jnp.int32))
+    return meet(total, guests, last)
+
+
+def _if_seen(ring: Ring, j: Any, f: Callable[[Any], Any], total: Any) -> Any:
+    """f(total) where P^j K are not later than the queries of this device, else the total as it is."""
+    return lax.cond(j <= lax.axis_index(ring.axis), f, lambda total: total, total) if ring.sight.causal else f(total)
+
+
+def _shifted(x: Any, ring: Ring, by: int) -> Any:
+    """P x, or P^−1 x where `by` is −1."""
+    return x if ring.n == 1 else lax.ppermute(x, ring.axis, [(i, (i + by) % ring.n) for i in range(ring.n)])
+
+
+def _abroad(ring: Ring) -> Sight:
+    """Of another device's block: all of it is earlier, if it is seen."""
+    return ring.sight._replace(causal=False)
