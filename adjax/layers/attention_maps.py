@@ -237,6 +237,8 @@ def mean_of_tangents(at: Operands, sight: Sight, rows: Rows, tangents: Operands)
 
 
 def _means(weighted: Any, spread: Any, at: Operands, sight: Sight, rows: Rows, given: Any) -> Array:
+    """Σ_s of `weighted(w, rows, given, place, sight)`, block by block; `spread` puts heads first."""
+
     def over_keys(sight: Sight, _: None, first: Any, operands: Any) -> tuple[None, Array]:
         w = operands[0]
         block = lambda i, band: jnp.sum(weighted(*operands, place_of(i, band, w.k.shape[2], sight), sight), -1)

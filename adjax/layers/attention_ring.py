@@ -1,32 +1,32 @@
-"""Attention over a sequence that lies block by block on the devices of a ring.
+"""Attention over a sequence whose blocks lie on the devices of a ring.
 
-Axes: those of `attention`; n devices, of which device m holds its block of the queries, Q_m, and of the keys and values,
-K_m and V_m. Blocks of keys travel: with P the shift by one device round the ring,
+Axes: those of `attention`; n devices, each with its own block of Q, K and V. A block is what the letters stand for
+here, and P shifts blocks by one device round the ring: after j shifts device m sees
 
-    (P^j K)_m = K_i,    i = m − j  modulo n
+    (P^j K)_m = K_i,    i = m − j modulo n
 
-is what device m sees after j shifts, its own block first. Of the softmax over all keys, A_j the part of these,
+With A_j that part of A which belongs to the keys P^j K,
 
-    O = Σ_j A_j P^j V        as A_j = exp(S'_j − top) / total, top and total those of all n parts
+    O = Σ_j A_j P^j V,    A_j = exp(S'_j − top) / total,    S_j = scale Q (P^j K)ᵀ
 
-P is a permutation of the devices, so its transpose is the shift back. With dO the cotangent of O on every device
+where top and total are those of all n parts. P is a permutation, so its transpose is the shift back:
 
-    ⟨Σ_j A_j P^j δV, dO⟩                   so  dV = Σ_j P^−j A_jᵀ dO
-    dA_j = dO (P^j V)ᵀ                     so  dS'_j = A_j (dA_j − μ),    μ = Σ_j Σ_s A_j dA_j
-    δS_j = scale (δQ (P^j K)ᵀ + Q (P^j δK)ᵀ)    so  dQ = scale Σ_j dS_j P^j K,    dK = scale Σ_j P^−j dS_jᵀ Q
+    ⟨Σ_j A_j P^j δV, dO⟩                       so  dV = Σ_j P^−j A_jᵀ dO
+    dA_j = dO (P^j V)ᵀ                         so  dS'_j = A_j (dA_j − μ),  μ = Σ_j Σ_s A_j dA_j
+    δS_j = scale (δQ (P^j K)ᵀ + Q (P^j δK)ᵀ)   so  dQ = Σ_j scale dS_j P^j K,  dK = Σ_j P^−j scale dS_jᵀ Q
 
-The backward pass goes the same way in reverse, j from n − 1 to 0 by shifts back. dK and dV travel with the keys that
-they are of, and each device they pass adds its part (Horner's rule, in P^−1); what is at home last is whole:
+The keys go round twice: once for μ, and once for the rest, backward, j from n − 1 down to 0 by shifts back. There dK
+and dV travel with the keys that they belong to, and every device on the way adds its part (Horner's rule in P^−1):
 
     dK ← P^−1 dK + scale dS_jᵀ Q
 
-Before that the blocks go round once for μ, [b, t, h]. Twice round, and no O for μ = Σ_e dO O: that loses digits, see
-`attention`. The derivative too goes round twice, first for ν = Σ_j Σ_s A_j δS'_j:
+They are whole when they are at home, j = 0. (Once would do if O were kept, as μ = Σ_e dO O. That loses digits: see
+`attention`.) The derivative too goes round once for ν = Σ_j Σ_s A_j δS'_j and once for
 
     δO = Σ_j A_j P^j δV + A_j (δS'_j − ν) P^j V
 
-A device holds two blocks of others at a time: the one it looks at, and the next one, which arrives meanwhile. Under
-`causal` it does not look at blocks of later keys, but passes them on.
+A device holds two blocks of other devices at a time, the one it looks at and the next, which arrives meanwhile. Under
+`causal` it passes later keys on without a look.
 
 Residuals: those of `attention`, of the device's own block.
 """
@@ -43,7 +43,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from ..adjoint import any_mode
-from ..adjoint.cotangent import zeros_varying
+from ..adjoint.cotangent import varying
 from .attention import AttentionResiduals
 from .attention_blocks import dtype_of
 from .attention_maps import Rows, cotangents, forward, mean_of_cotangents, mean_of_tangents, tangent
@@ -81,25 +81,28 @@ def ring_attention(
         v: `[b, s, g, e]`: this device's values.
         axis_name: of the mesh axis over which the sequence is sharded, in order; or a tuple of names, the first of
             which is major. Other axes of the mesh may shard b and the heads.
-        causal: query i sees keys j ≤ i, counted from the start of the whole sequence; t = s.
+        causal: query i sees keys j ≤ i, counted from the start of the whole sequence; t = s. Device m looks at m + 1
+            blocks, so that the last device sets the pace.
         scale: of the scores, 1/√d if left out.
         softcap: c > 0: scores are bent into (−c, c) by c tanh(·/c).
 
     Returns:
         `O[b, t, h, e]` of this device's queries, in v's dtype. All that lies between is float32, or wider where an
-        operand is. Keys and values travel in their own dtype, n − 1 times to the next device; backward, twice that, and
-        dK and dV in float32 or wider.
+        operand is. Keys and values travel in their own dtype, n − 1 times to the next device; backward they do so
+        twice, and dK and dV n times, in float32 or wider.
 
     Raises:
         TypeError: q, k or v is not real floating.
-        ValueError: no `shard_map` has the axis, shapes do not fit, or softcap ≤ 0.
+        ValueError: no enclosing `shard_map` has the axis, an operand is known to be the same on all its devices, shapes
+            do not fit, or softcap ≤ 0.
 
     Residuals: q, k, v as given, and two float32 numbers for every query and head.
 
     >>> from jax.sharding import PartitionSpec as P
     >>> mesh = jax.make_mesh((1,), ("time",), axis_types=(jax.sharding.AxisType.Auto,))
     >>> time = P(None, "time")
-    >>> ring = jax.shard_map(partial(ring_attention, axis_name="time", causal=True), mesh=mesh, in_specs=time, out_specs=time)
+    >>> ring = partial(ring_attention, axis_name="time", causal=True)
+    >>> ring = jax.shard_map(ring, mesh=mesh, in_specs=time, out_specs=time)
     >>> q = k = jnp.zeros((1, 3, 1, 2))
     >>> ring(q, k, jnp.array([3.0, 6.0, 0.0]).reshape(1, 3, 1, 1)).ravel().tolist()
     [3.0, 4.5, 3.0]
@@ -110,18 +113,23 @@ def ring_attention(
             f"{LAYER}: causal needs as many keys as queries on a device, got t={q.shape[1]} (shape {q.shape}) and "
             f"s={k.shape[1]} (shape {k.shape})"
         )
-    return _ring_attention(at, Ring(axis_name, _size(axis_name, q, k), sight))
+    axis = tuple(axis_name) if isinstance(axis_name, list) else axis_name
+    return _ring_attention(at, Ring(axis, _size(axis, at), sight))
 
 
-def _size(axis_name: Any, q: Array, k: Array) -> int:
-    """The number of devices of the ring."""
+def _size(axis_name: Any, at: Operands) -> int:
+    """The number of devices of the axis, once the sequence is sharded over it."""
     try:
-        return lax.axis_size(axis_name)
+        n, known = lax.axis_size(axis_name), varying(jax.typeof(lax.axis_index(axis_name)))
     except NameError:
-        raise ValueError(
-            f"{LAYER}: t of q (shape {q.shape}) and s of k (shape {k.shape}) are to be sharded over the axis "
-            f"{axis_name!r}, but no enclosing jax.shard_map has it"
-        ) from None
+        raise ValueError(f"{LAYER}: axis_name={axis_name!r} is no axis of an enclosing jax.shard_map") from None
+    for name, axis, x in (("q", "t", at.q), ("k", "s", at.k), ("v", "s", at.v)):
+        if not known <= varying(jax.typeof(x)):
+            raise ValueError(
+                f"{LAYER}: {axis} of {name} must be sharded over axis_name={axis_name!r}, but {name} (shape {x.shape}) "
+                "is one and the same on all its devices"
+            )
+    return n
 
 
 @any_mode
@@ -143,11 +151,10 @@ def _ring_attention_bwd(ring: Ring, residuals: AttentionResiduals, dO: Float[Arr
     μ = _once_round(ring, mean, jnp.add, at.k, at.v)                            # (b, h, t)
 
     def part(sight: Sight, k: Array, v: Array) -> tuple[Array, tuple[Array, Array]]:
-        dQ, dK, dV, *_ = cotangents(_facing(at, k, v), sight, rows, dO, μ)      # (b, t, h, d), (b, s, g, d), (b, s, g, e)
-        return dQ, (dK, dV)
+        dQ, dK, dV, *_ = cotangents(_facing(at, k, v), sight, rows, dO, μ)
+        return dQ, (dK, dV)                                 # (b, t, h, d), (b, s, g, d) and (b, s, g, e)
 
-    dQ, dK, dV = (zeros_varying((at, rows, dO), x.shape, μ.dtype) for x in at[:3])
-    dQ, (dK, dV) = _once_back(ring, part, (dQ, (dK, dV)), at.k, at.v)
+    dQ, (dK, dV) = _once_back(ring, part, at.k, at.v)
     return (Operands(dQ, dK, dV, None, None),)
 
 
@@ -190,16 +197,16 @@ def _once_round(ring: Ring, part: Callable[..., Any], add: Callable[[Any, Any], 
     return _visits(ring, meet, part(ring.sight, *own), own, 1)
 
 
-def _once_back(ring: Ring, part: Callable[..., Any], zeros: tuple[Array, Any], *own: Array) -> tuple[Array, Any]:
+def _once_back(ring: Ring, part: Callable[..., Any], *own: Array) -> tuple[Array, Any]:
     """Σ_j x_j and Σ_j P^−j y_j of (x_j, y_j) = part(sight, P^j own): the last block first, its own last."""
-    add = partial(jax.tree.map, jnp.add)
+    add, at_home = partial(jax.tree.map, jnp.add), part(ring.sight, *own)
 
     def meet(total: tuple[Array, Any], guests: tuple[Array, ...], j: Any) -> Any:
         x, y = total
         return _if_seen(ring, j, lambda total: add(total, part(_abroad(ring), *guests)), (x, _shifted(y, ring, -1)))
 
-    x, y = _visits(ring, meet, zeros, own, -1)
-    return add((x, _shifted(y, ring, -1)), part(ring.sight, *own))
+    x, y = _visits(ring, meet, jax.tree.map(jnp.zeros_like, at_home), own, -1)
+    return add((x, _shifted(y, ring, -1)), at_home)
 
 
 def _visits(ring: Ring, meet: Callable[..., Any], total: Any, own: tuple[Array, ...], by: int) -> Any:

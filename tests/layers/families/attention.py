@@ -1,4 +1,4 @@
-"""attention: O = softmax(scale Q Kᵀ + bias) V, in blocks of few queries."""
+"""attention: O = softmax(scale Q Kᵀ + bias) V, in blocks of few queries; ring_attention, of a sequence in blocks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
+from adjax import ring_attention
 from adjax.layers.attention import _attention
 from adjax.layers.attention_operands import Block, checked
 from tests.cases import Case, Certified, Layout, normal
@@ -45,6 +46,13 @@ def plain_attention(
     return jnp.einsum("bhts,bshe->bthe", A, v)
 
 
+def in_a_ring(q: Array, k: Array, v: Array, *, n: int, **options: Any) -> Array:
+    """`ring_attention` of a sequence in n blocks, on one device: the ring is the axis of a `vmap`."""
+    q, k, v = (x.reshape(x.shape[0], n, -1, *x.shape[2:]) for x in (q, k, v))
+    O = jax.vmap(partial(ring_attention, axis_name="ring", **options), 1, 1, axis_name="ring")(q, k, v)
+    return O.reshape(O.shape[0], -1, *O.shape[3:])
+
+
 def arguments(q: Shape, k: Shape, e: int, bias: Shape | None = None) -> Callable[[np.random.Generator], Any]:
     """A maker of `(q, k, v)`, and the bias."""
     shapes = [q, k, (*k[:3], e), *([] if bias is None else [bias])]
@@ -65,6 +73,14 @@ CASES = [
 ]
 
 
+def ring(name: str, *shapes: Any, n: int, **options: Any) -> Case:
+    functions = partial(in_a_ring, n=n, **options), partial(plain_attention, **options)
+    return Case(f"ring_attention {name}", *functions, arguments(*shapes), linear_in=(2,))
+
+
+CASES += [ring("causal", (2, 6, 2, 3), (2, 6, 1, 3), 2, n=3, causal=True, softcap=1.5)]
+
+
 def certified(
     name: str, *shapes: Any, dtype: Any = jnp.float32, everywhere: bool = False, **options: Any
 ) -> Certified:
@@ -81,6 +97,13 @@ CERTIFIED = [
     certified("softcap", (1, 3, 2, 2), (1, 4, 2, 2), 2, softcap=1.5, scale=0.7),
     certified("bfloat16", (1, 3, 2, 4), (1, 5, 1, 4), 3, dtype=jnp.bfloat16),
     certified("float16", (1, 4, 1, 4), (1, 4, 1, 4), 3, dtype=jnp.float16, causal=True),
+]
+
+CERTIFIED += [
+    Certified(f"ring_attention, {dtype.__name__}", partial(in_a_ring, n=3, causal=dtype is jnp.float32), tuple(
+        x.astype(dtype) for x in arguments((1, 6, 2, 2), (1, 6, 1, 2), 3)(np.random.default_rng(1))
+    ))
+    for dtype in (jnp.float32, jnp.bfloat16)
 ]
 
 WIDE = case("sharded", (8, 4, 4, 3), (8, 5, 2, 3), 3, causal=True)
