@@ -211,7 +211,7 @@ def _tangent(sight: Sight, _: None, first: Any, operands: Any) -> tuple[None, Ar
 
 def _of_tangents(w: Wide, rows: Rows, δw: Wide, at: Place, sight: Sight) -> tuple[Array, Array]:
     """A and A δS'."""
-    (q, δq), (k, δk) = ([part(x, at) for x in pair] for part, pair in ((rows_of, (w.q, δw.q)), (keys_of, (w.k, δw.k))))
+    (q, δq), (k, δk) = (rows_of(x.q, at) for x in (w, δw)), (keys_of(x.k, at) for x in (w, δw))
     S, slope = scores(w, at, sight)
     A = _probabilities(S, rows, at)                                             # (b, g, r, t, s)
     δS = sight.scale * steep(across(δq, k) + across(q, δk), slope)             # (b, g, r, t, s)

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from adjax import any_mode, ring_attention
 from adjax.certify.quick import quick_options
 from adjax.layers import attention_ring
+from adjax.layers.attention_operands import Block, checked
 from tests.cases import assert_close, normal, normal_like
 from tests.conftest import DEVICES
 from tests.layers.families.attention import plain_attention
@@ -71,6 +72,25 @@ def test_as_attention_of_the_whole_sequence(layout, causal, check_vma):
     assert_close(jit(partial(derivatives, f))(*at), want, 1e-12)
 
 
+@pytest.mark.parametrize("causal", shared([True, False], name="causal {}".format))
+def test_block_by_block_and_head_by_head(causal):
+    """The loops of `attention` within those of the ring: a run of two blocks of queries, and a rest."""
+    t, n = 5, 2
+
+    def in_blocks(q, k, v, axis_name):
+        at, sight = checked(q, k, v, None, None, causal, 0.7, None, 1.5)
+        few = sight._replace(block=Block(2, 1, 1), other=Block(2, 2, 2))
+        return attention_ring._ring_attention(at, attention_ring.Ring(axis_name, n, few))
+
+    rng = np.random.default_rng(1)
+    args = operands(rng, n * t)
+    at = args, normal(rng, 2, n * t, 4, 5), normal_like(rng, args)
+    both = (partial(derivatives, f) for f in (
+        ring({"time": n}, f=in_blocks), partial(plain_attention, causal=causal, **OPTIONS)
+    ))
+    assert_close(*(jit(f)(*at) for f in both), 1e-12)
+
+
 def test_gradients_inside_a_shard_map():
     """Where the types know what varies each gradient is that of all devices' loss."""
     (args, u, _), want = problem(True)
@@ -119,7 +139,7 @@ def test_later_keys_are_not_looked_at():
     assert_close(dq[:, :half], plain_back(u[:, :half])[0], 1e-12)
 
 
-@pytest.mark.parametrize("dtype", shared([jnp.bfloat16, jnp.float16], name=lambda t: t.__name__), ids=str)
+@pytest.mark.parametrize("dtype", shared([jnp.bfloat16, jnp.float16], name=lambda t: t.__name__), ids=lambda t: t.__name__)
 def test_half_precision_against_float64(dtype, rng):
     """Saturated scores: errors as of one rounding of the result, in value and cotangents."""
     q, k, v = (4 * x for x in operands(rng, 64))
