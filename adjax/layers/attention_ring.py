@@ -213,8 +213,8 @@ def _visits(ring: Ring, meet: Callable[..., Any], total: Any, own: tuple[Array, 
     """The total after all meetings with P^j own: j = 1 … n − 1, or from n − 1 down where `by` is −1."""
     if ring.n == 1:
         return total
-    meet = jax.checkpoint(meet)
 
+    @jax.checkpoint
     def step(carry: tuple[Any, Any], j: Any) -> tuple[tuple[Any, Any], None]:
         total, guests = carry
         return (meet(total, guests, j), _shifted(guests, ring, by)), None       # the next arrive meanwhile

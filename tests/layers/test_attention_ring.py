@@ -15,10 +15,12 @@ from adjax import any_mode, ring_attention
 from adjax.certify.quick import quick_options
 from adjax.layers import attention_ring
 from adjax.layers.attention_operands import Block, checked
-from tests.cases import assert_close, normal, normal_like
+from tests.cases import Case, assert_close, normal, normal_like
 from tests.conftest import DEVICES
-from tests.layers.families.attention import plain_attention
+from tests.layers.families.attention import arguments, plain_attention
 from tests.layers.test_layouts import derivatives
+from tests.layers.test_transformations import DIFFERS_BY_SHAPE, expected, on
+from tests.layers.test_transformations import problem as problem_of
 from tests.sharing import shared
 
 pytestmark = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
@@ -61,8 +63,8 @@ def problem(causal):
 @pytest.mark.parametrize(
     ("layout", "causal", "check_vma"),
     [
-        ("8 devices", True, True), ("8 devices", False, True), ("batch and time", True, True),
-        *shared([(layout, True, True) for layout in ("2 devices", "time and heads", "time over both")], name=str),
+        ("8 devices", True, True),
+        *shared([(layout, layout == "batch and time", True) for layout in [*LAYOUTS]], name=str),
         *shared([("8 devices", True, False), ("time and heads", False, False)], name=str),
     ],
 )  # fmt: skip
@@ -84,11 +86,24 @@ def test_block_by_block_and_head_by_head(causal):
 
     rng = np.random.default_rng(1)
     args = operands(rng, n * t)
-    at = args, normal(rng, 2, n * t, 4, 5), normal_like(rng, args)
-    both = (partial(derivatives, f) for f in (
+    tangents, u = normal_like(rng, args), normal(rng, 2, n * t, 4, 5)
+    both = (jit(lambda f=f: (jax.jvp(f, args, tangents), jax.vjp(f, *args)[1](u)))() for f in (
         ring({"time": n}, f=in_blocks), partial(plain_attention, causal=causal, **OPTIONS)
     ))
-    assert_close(*(jit(f)(*at) for f in both), 1e-12)
+    assert_close(*both, 1e-12)
+
+
+ROWS = [row for row in DIFFERS_BY_SHAPE if row not in ("jacfwd of jacrev", "vmap, last axis")]
+CASE = Case(
+    "ring_attention", ring({"time": 3}, causal=True, **OPTIONS), partial(plain_attention, causal=True, **OPTIONS),
+    arguments((2, 6, 2, 3), (2, 6, 1, 3), 2), linear_in=(2,),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("row", shared(ROWS, name=str))
+def test_transformations(row):
+    *values, _ = problem_of(CASE, row)
+    assert_close(jit(on(row, CASE.function, CASE))(*values), expected(CASE, row), 1e-12)
 
 
 def test_gradients_inside_a_shard_map():
@@ -139,7 +154,7 @@ def test_later_keys_are_not_looked_at():
     assert_close(dq[:, :half], plain_back(u[:, :half])[0], 1e-12)
 
 
-@pytest.mark.parametrize("dtype", shared([jnp.bfloat16, jnp.float16], name=lambda t: t.__name__), ids=lambda t: t.__name__)
+@pytest.mark.parametrize("dtype", [getattr(jnp, name) for name in shared(["bfloat16", "float16"], name=str)])
 def test_half_precision_against_float64(dtype, rng):
     """Saturated scores: errors as of one rounding of the result, in value and cotangents."""
     q, k, v = (4 * x for x in operands(rng, 64))

@@ -73,14 +73,6 @@ CASES = [
 ]
 
 
-def ring(name: str, *shapes: Any, n: int, **options: Any) -> Case:
-    functions = partial(in_a_ring, n=n, **options), partial(plain_attention, **options)
-    return Case(f"ring_attention {name}", *functions, arguments(*shapes), linear_in=(2,))
-
-
-CASES += [ring("causal", (2, 6, 2, 3), (2, 6, 1, 3), 2, n=3, causal=True, softcap=1.5)]
-
-
 def certified(
     name: str, *shapes: Any, dtype: Any = jnp.float32, everywhere: bool = False, **options: Any
 ) -> Certified:
