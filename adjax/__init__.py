@@ -6,6 +6,7 @@
     batch_norm, group_norm, layer_norm, rms_norm  Y = scale (X − μ)/σ + bias; NormParams, BatchState
     max_pool, avg_pool, global_avg_pool           over windows of 1 to 3 spatial axes, and over all of them
     attention                                     O = softmax(Q Kᵀ) V in linear memory; masks, bias, windows, groups
+    ring_attention                                the same over a sequence that lies on many devices
     softmax, log_softmax                          P = exp(X)/Σ exp(X), with dX = P (dP − Σ P dP); masks
     cross_entropy, linear_cross_entropy           −Σ q log P; the second never holds the logits
     embed, rotary, dropout                        Y = P E, Y = R(θ) X, Y = M X
@@ -84,6 +85,7 @@ from .layers import linear_cross_entropy as linear_cross_entropy
 from .layers import log_softmax as log_softmax
 from .layers import max_pool as max_pool
 from .layers import relu as relu
+from .layers import ring_attention as ring_attention
 from .layers import rms_norm as rms_norm
 from .layers import rotary as rotary
 from .layers import silu as silu

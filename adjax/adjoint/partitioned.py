@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 from jax import Array
-from jax.sharding import NamedSharding, PartitionSpec, auto_axes
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, auto_axes
 
 from .cotangent import is_explicit, type_of
 
@@ -75,7 +75,9 @@ def partitioned_trees(f: Callable[..., Any], operands: tuple[Any, ...], specs: A
         return f(*operands)
     is_spec = lambda x: isinstance(x, PartitionSpec)
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=is_spec)
-    return auto_axes(f, out_sharding=shardings)(*operands)
+    axes = zip(mesh.axis_names, mesh.axis_types, strict=True)           # those of an enclosing shard_map are not
+    explicit = tuple(name for name, kind in axes if kind == AxisType.Explicit)
+    return auto_axes(f, axes=explicit, out_sharding=shardings)(*operands)
 
 
 def _once(axes: Sequence[Any]) -> Names:

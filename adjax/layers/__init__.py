@@ -8,6 +8,7 @@ from .activation_gated import swiglu as swiglu
 from .affine import AffineParams as AffineParams
 from .affine import affine as affine
 from .attention import attention as attention
+from .attention_ring import ring_attention as ring_attention
 from .convolution import ConvParams as ConvParams
 from .convolution import conv as conv
 from .convolution_transpose import conv_transpose as conv_transpose

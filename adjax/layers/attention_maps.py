@@ -90,9 +90,9 @@ def _forward(sight: Sight, _: None, first: Any, at: Operands) -> tuple[None, tup
     return None, joined([mapped(block, band) for band in bands(w.sizes, sight)])
 
 
-def _by_groups(rows: Rows, w: Wide) -> Rows:
+def _by_groups(rows: Any, w: Wide) -> Any:
     """[b, h, t] -> [b, g, r, t, 1], in the dtype of all that lies between."""
-    return Rows(*(x.reshape(*w.q.shape[:4], 1).astype(w.q.dtype) for x in rows))
+    return jax.tree.map(lambda x: x.reshape(*w.q.shape[:4], 1).astype(w.q.dtype), rows)
 
 
 def _probabilities(S: Array, rows: Rows, at: Place) -> Array:
@@ -110,35 +110,33 @@ class Sums(NamedTuple):
     dbias: Array | None             # as bias
 
 
-def cotangents(at: Operands, sight: Sight, rows: Rows, dO: Array) -> Operands:
-    """dQ, dK, dV and dbias."""
+def cotangents(at: Operands, sight: Sight, rows: Rows, dO: Array, mean: Array | None = None) -> Operands:
+    """dQ, dK, dV and dbias; with the `mean` Σ_s A dA where these are not all keys."""
 
-    def run(sight: Sight, at: Operands, rows: Rows, dO: Array) -> tuple[Array, Array, Array, Any]:
-        zeros, axes = partial(zeros_varying, (at, dO)), (HEADS, ROWS_HEADS, 2)
+    def run(sight: Sight, at: Operands, rows: Rows, dO: Array, mean: Any) -> tuple[Array, Array, Array, Any]:
+        operands, axes = (at, rows, dO, mean), (HEADS, ROWS_HEADS, 2, 1)
+        zeros = partial(zeros_varying, (at, dO))
         total = None if at.bias is None else zeros(of_groups(at.bias, at.k.shape[2]).shape, dtype_of(at))
         run = partial(_cotangents, sight, zeros)
-        total, (dq, dk, dv) = in_turn(run, total, (at, rows, dO), axes, _sizes(at), sight.block)
+        total, (dq, dk, dv) = in_turn(run, total, operands, axes, _sizes(at), sight.block)
         dk, dv = (x.transpose(0, 3, 1, 2) for x in (dk, dv))
         return by_heads(dq), dk, dv, None if total is None else total.reshape(at.bias.shape)
 
     layouts = tuple(map(layout, at[:4]))
-    dq, dk, dv, dbias = partitioned_trees(partial(on_each_platform, run, sight), (at, rows, dO), layouts)
+    dq, dk, dv, dbias = partitioned_trees(partial(on_each_platform, run, sight), (at, rows, dO, mean), layouts)
     return Operands(dq, dk, dv, dbias, None)
 
 
 def _cotangents(sight: Sight, zeros: Any, total: Array | None, first: Any, operands: Any) -> Any:
-    at, rows, dO_ = operands
+    at, rows, dO_, mean = operands
     w = widened(at)
-    rows, dO_ = _by_groups(rows, w), by_queries(dO_, at.k.shape[2], w.q.dtype)
+    rows, dO_, mean = _by_groups(rows, w), by_queries(dO_, at.k.shape[2], w.q.dtype), _by_groups(mean, w)
 
     def block(sums: Sums, i: Any, band: Band) -> tuple[Sums, Array]:
         place = place_of(i, band, w.k.shape[2], sight)
-        k, v = (keys_of(x, place) for x in (w.k, w.v))
-        q, dO = (rows_of(x, place) for x in (w.q, dO_))
-        S, slope = scores(w, place, sight)
-        A = _probabilities(S, rows, place)                                      # (b, g, r, t, s)
-        dA = across(dO, v)                                                      # (b, g, r, t, s)
-        dS_ = A * (dA - jnp.sum(A * dA, -1, keepdims=True))                     # (b, g, r, t, s)
+        k, q, dO = keys_of(w.k, place), rows_of(w.q, place), rows_of(dO_, place)
+        A, dA, slope = _of_cotangents(w, rows, dO_, place, sight)
+        dS_ = A * (dA - _mean(A * dA, mean, place))                             # (b, g, r, t, s)
         dS = sight.scale * steep(dS_, slope)                                    # (b, g, r, t, s)
         dQ = contract("bgrts,bgsd->bgrtd", dS, k)                               # (b, g, r, t, d)
         dK = contract("bgrtd,bgrts->bgds", q, dS)                               # (b, g, d, s)
@@ -154,6 +152,17 @@ def _cotangents(sight: Sight, zeros: Any, total: Array | None, first: Any, opera
     if total is not None and sums.dbias is not None:
         total = _added(total, sums.dbias, {axis: n for axis, n in enumerate(first) if total.shape[axis] > 1})
     return total, (joined(parts), sums.dk, sums.dv)
+
+
+def _of_cotangents(w: Wide, rows: Rows, dO: Array, at: Place, sight: Sight) -> tuple[Array, Array, Any]:
+    """A, dA = dO Vᵀ, and dS'/dS."""
+    S, slope = scores(w, at, sight)
+    return _probabilities(S, rows, at), across(rows_of(dO, at), keys_of(w.v, at)), slope    # (b, g, r, t, s)
+
+
+def _mean(x: Array, given: Array | None, at: Place) -> Array:
+    """Σ_s of a block, unless it is given."""
+    return jnp.sum(x, -1, keepdims=True) if given is None else rows_of(given, at)
 
 
 def _folded(block: Callable[..., Any], sums: Sums, band: Band) -> tuple[Sums, Array]:
@@ -188,36 +197,75 @@ def _added(total: Array, part: Array, places: dict[int, Any]) -> Array:
 
 # The derivative
 
-def tangent(at: Operands, sight: Sight, rows: Rows, tangents: Operands) -> Array:
-    """δO."""
+def tangent(at: Operands, sight: Sight, rows: Rows, tangents: Operands, mean: Array | None = None) -> Array:
+    """δO; with the `mean` Σ_s A δS' where these are not all keys."""
 
-    def run(sight: Sight, at: Operands, rows: Rows, tangents: Operands) -> Array:
-        axes = HEADS, ROWS_HEADS, HEADS
-        _, δO = in_turn(partial(_tangent, sight), None, (at, rows, tangents), axes, _sizes(at), sight.block)
+    def run(sight: Sight, at: Operands, rows: Rows, tangents: Operands, mean: Any) -> Array:
+        operands, axes = (at, rows, tangents, mean), (HEADS, ROWS_HEADS, HEADS, 1)
+        _, δO = in_turn(partial(_tangent, sight), None, operands, axes, _sizes(at), sight.block)
         return by_heads(δO).astype(at.v.dtype)
 
     b, t, h, d = layout_of(at.q)
-    operands = at, rows, tangents._replace(mask=None)
+    operands = at, rows, tangents._replace(mask=None), mean
     return partitioned_trees(partial(on_each_platform, run, sight), operands, PartitionSpec(b, t, h, d))
 
 
 def _tangent(sight: Sight, _: None, first: Any, operands: Any) -> tuple[None, Array]:
-    at, rows, tangents = operands
+    at, rows, tangents, mean = operands
     w, δw = widened(at), widened(tangents)
-    rows = _by_groups(rows, w)
+    rows, mean = _by_groups(rows, w), _by_groups(mean, w)
 
     def block(i: Any, band: Band) -> Array:
         place = place_of(i, band, w.k.shape[2], sight)
-        (q, δq), (k, δk), (v, δv) = (
-            [part(x, place) for x in pair]
-            for part, pair in zip((rows_of, keys_of, keys_of), zip(w[:3], δw[:3], strict=True), strict=True)
-        )
-        S, slope = scores(w, place, sight)
-        A = _probabilities(S, rows, place)                                      # (b, g, r, t, s)
-        δS = sight.scale * steep(across(δq, k) + across(q, δk), slope)         # (b, g, r, t, s)
-        AδS = A * (δS if δw.bias is None else δS + part_of(δw.bias, place))    # (b, g, r, t, s)
-        δA = AδS - A * jnp.sum(AδS, -1, keepdims=True)                          # (b, g, r, t, s)
-        average = lambda a, v: contract("bgrts,bgse->bgrte", a, v)
-        return average(A, δv) + average(δA, v)
+        A, AδS = _of_tangents(w, rows, δw, place, sight)
+        δA = AδS - A * _mean(AδS, mean, place)                                  # (b, g, r, t, s)
+        average = lambda a, v: contract("bgrts,bgse->bgrte", a, keys_of(v, place))
+        return average(A, δw.v) + average(δA, w.v)
 
     return None, joined([mapped(block, band) for band in bands(w.sizes, sight)])
+
+
+def _of_tangents(w: Wide, rows: Rows, δw: Wide, at: Place, sight: Sight) -> tuple[Array, Array]:
+    """A and A δS'."""
+    (q, δq), (k, δk) = (rows_of(x.q, at) for x in (w, δw)), (keys_of(x.k, at) for x in (w, δw))
+    S, slope = scores(w, at, sight)
+    A = _probabilities(S, rows, at)                                             # (b, g, r, t, s)
+    δS = sight.scale * steep(across(δq, k) + across(q, δk), slope)             # (b, g, r, t, s)
+    return A, A * (δS if δw.bias is None else δS + part_of(δw.bias, at))
+
+
+# Means: what some keys have of them, where others have the rest
+
+def mean_of_cotangents(at: Operands, sight: Sight, rows: Rows, dO: Array) -> Array:
+    """Σ_s A dA, [b, h, t]."""
+
+    def weighted(w: Wide, rows: Rows, dO: Array, place: Place, sight: Sight) -> Array:
+        A, dA, _ = _of_cotangents(w, rows, dO, place, sight)
+        return A * dA
+
+    spread = lambda dO, w: by_queries(dO, w.k.shape[1], w.q.dtype)
+    return _means(weighted, spread, at, sight, rows, dO, 2)
+
+
+def mean_of_tangents(at: Operands, sight: Sight, rows: Rows, tangents: Operands) -> Array:
+    """Σ_s A δS', [b, h, t]."""
+    return _means(lambda *x: _of_tangents(*x)[1], lambda δ, _: widened(δ), at, sight, rows, tangents, HEADS)
+
+
+def _means(weighted: Any, spread: Any, at: Operands, sight: Sight, rows: Rows, given: Any, axes: Any) -> Array:
+    """Σ_s of `weighted(w, rows, given, place, sight)` by blocks; `spread` puts the heads of `axes` first."""
+
+    def over_keys(sight: Sight, _: None, first: Any, operands: Any) -> tuple[None, Array]:
+        at, rows, given = operands
+        w = widened(at)
+        rows, given = _by_groups(rows, w), spread(given, w)
+        block = lambda i, band: jnp.sum(weighted(w, rows, given, place_of(i, band, w.k.shape[2], sight), sight), -1)
+        return None, joined([mapped(block, band) for band in bands(w.sizes, sight)])
+
+    def run(sight: Sight, at: Operands, rows: Rows, given: Any) -> Array:
+        operands, where = (at, rows, given), (HEADS, ROWS_HEADS, axes)
+        _, means = in_turn(partial(over_keys, sight), None, operands, where, _sizes(at), sight.block)
+        return means.reshape(rows.top.shape)
+
+    b, t, h, _ = layout_of(at.q)
+    return partitioned_trees(partial(on_each_platform, run, sight), (at, rows, given), PartitionSpec(b, h, t))

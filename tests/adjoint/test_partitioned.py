@@ -62,6 +62,14 @@ def test_every_mode(explicit):
     assert_close(jax.jit(modes(loose))(*at), modes(conv)(*operands()), 1e-12)
 
 
+def test_inside_a_shard_map_over_some_axes(explicit):
+    x, W = laid_out(explicit, *operands())
+    f = jax.shard_map(loose, in_specs=(P("data"), P()), out_specs=P("data"), axis_names={"data"})
+    y = jax.jit(f)(x, W)
+    assert layout_of(y) == ("data", None, "model")
+    assert_close(y, conv(*operands()), 1e-12)
+
+
 def test_a_mesh_axis_is_used_once(explicit):
     x, W = laid_out(explicit, *operands())
     y = jax.jit(lambda x, W: partitioned(conv, x, W, axes=("data", "data", "model")))(x, W)

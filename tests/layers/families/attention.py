@@ -1,4 +1,4 @@
-"""attention: O = softmax(scale Q Kᵀ + bias) V, in blocks of few queries."""
+"""attention: O = softmax(scale Q Kᵀ + bias) V, in blocks of few queries; ring_attention, of a sequence in blocks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import PartitionSpec as P
 
+from adjax import ring_attention
 from adjax.layers.attention import _attention
 from adjax.layers.attention_operands import Block, checked
 from tests.cases import Case, Certified, Layout, normal
@@ -43,6 +44,13 @@ def plain_attention(
     seen = seen if window is None else seen & (abs(i - j) < window)
     A = jax.nn.softmax(jnp.where(seen, S, -1e30), -1) * seen.any(-1, keepdims=True).astype(S.dtype)
     return jnp.einsum("bhts,bshe->bthe", A, v)
+
+
+def in_a_ring(q: Array, k: Array, v: Array, *, n: int, **options: Any) -> Array:
+    """`ring_attention` of a sequence in n blocks, on one device: the ring is the axis of a `vmap`."""
+    q, k, v = (x.reshape(x.shape[0], n, -1, *x.shape[2:]) for x in (q, k, v))
+    O = jax.vmap(partial(ring_attention, axis_name="ring", **options), 1, 1, axis_name="ring")(q, k, v)
+    return O.reshape(O.shape[0], -1, *O.shape[3:])
 
 
 def arguments(q: Shape, k: Shape, e: int, bias: Shape | None = None) -> Callable[[np.random.Generator], Any]:
@@ -82,6 +90,10 @@ CERTIFIED = [
     certified("bfloat16", (1, 3, 2, 4), (1, 5, 1, 4), 3, dtype=jnp.bfloat16),
     certified("float16", (1, 4, 1, 4), (1, 4, 1, 4), 3, dtype=jnp.float16, causal=True),
 ]
+
+IN_A_RING = arguments((1, 4, 2, 2), (1, 4, 1, 2), 3)(np.random.default_rng(1))
+LAWS = ["structure", "linear", "adjoint"]
+CERTIFIED += [Certified("ring_attention", partial(in_a_ring, n=2), IN_A_RING, options={"laws": LAWS})]
 
 WIDE = case("sharded", (8, 4, 4, 3), (8, 5, 2, 3), 3, causal=True)
 BATCH, HEADS = P("data"), P("data", None, "model")
