@@ -20,8 +20,8 @@ and dV travel with the keys that they belong to, and every device on the way add
 
     dK ← P^−1 dK + scale dS_jᵀ Q
 
-They are whole when they are at home, j = 0. (Once would do if O were kept, as μ = Σ_e dO O. That loses digits: see
-`attention`.) The derivative too goes round once for ν = Σ_j Σ_s A_j δS'_j and once for
+They are whole when they are at home, j = 0. (Once would do if O were kept, as μ = Σ_e dO O, which loses digits: see
+`attention`.) The derivative too goes round twice, for ν = Σ_j Σ_s A_j δS'_j and for
 
     δO = Σ_j A_j P^j δV + A_j (δS'_j − ν) P^j V
 
