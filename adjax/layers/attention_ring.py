@@ -20,8 +20,8 @@ and dV travel with the keys that they belong to, and every device on the way add
 
     dK ← P^−1 dK + scale dS_jᵀ Q
 
-They are whole when they are at home, j = 0. (Once would do if O were kept, as μ = Σ_e dO O. That loses digits: see
-`attention`.) The derivative too goes round once for ν = Σ_j Σ_s A_j δS'_j and once for
+They are whole when they are at home, j = 0. (Once would do if O were kept, as μ = Σ_e dO O, which loses digits: see
+`attention`.) The derivative too goes round twice, for ν = Σ_j Σ_s A_j δS'_j and for
 
     δO = Σ_j A_j P^j δV + A_j (δS'_j − ν) P^j V
 
@@ -42,7 +42,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from ..adjoint import any_mode
+from ..adjoint import any_mode, linear_call
 from ..adjoint.cotangent import varying
 from .attention import AttentionResiduals
 from .attention_blocks import dtype_of
@@ -135,7 +135,16 @@ def _size(axis_name: Any, at: Operands) -> int:
 @any_mode
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _ring_attention(at: Operands, ring: Ring) -> Array:
-    return _ring_attention_fwd(at, ring)[0]
+    """Linear in V, with the adjoint beside it: JAX cannot transpose a loop in which K travels with V."""
+
+    def weighted(of: tuple[Array, Array], v: Array) -> Array:
+        return _ring_attention_fwd(Operands(*of, v, None, None), ring)[0]
+
+    def back(of: tuple[Array, Array], dO: Array) -> Array:
+        _, residuals = _ring_attention_fwd(Operands(*of, jnp.zeros_like(at.v), None, None), ring)   # of Q and K alone
+        return _ring_attention_bwd(ring, residuals, dO)[0].v
+
+    return linear_call(weighted, back, (at.q, at.k), at.v)
 
 
 def _ring_attention_fwd(at: Operands, ring: Ring) -> tuple[Float[Array, "b t h e"], AttentionResiduals]:

@@ -209,7 +209,7 @@ def test_what_is_sent(causal):
     assert sent(lambda back, u: back(u), back, u, n=n) == {(x, way): every[way] for x in "35" for way in every}
 
 
-@pytest.mark.parametrize("mode", shared(["forward and back", "jvp"], name=str))
+@pytest.mark.parametrize("mode", shared(["forward and back", "jvp"], name="temporaries, {}".format))
 def test_what_a_device_holds_does_not_grow_with_the_ring(mode):
     def temporaries(n):
         x = jax.ShapeDtypeStruct((1, 128 * n, 2, 16), jnp.float32)

@@ -92,8 +92,8 @@ CERTIFIED = [
 ]
 
 IN_A_RING = arguments((1, 4, 2, 2), (1, 4, 1, 2), 3)(np.random.default_rng(1))
-LAWS = ["structure", "linear", "adjoint"]
-CERTIFIED += [Certified("ring_attention", partial(in_a_ring, n=2), IN_A_RING, options={"laws": LAWS})]
+BY_PLAIN = {"laws": ["structure", "linear", "adjoint"], "reference": plain_attention}
+CERTIFIED += [Certified("ring_attention", partial(in_a_ring, n=2), IN_A_RING, options=BY_PLAIN)]
 
 WIDE = case("sharded", (8, 4, 4, 3), (8, 5, 2, 3), 3, causal=True)
 BATCH, HEADS = P("data"), P("data", None, "model")
