@@ -22,3 +22,8 @@ def ours(name: str) -> bool:
 def shared(cases: Iterable[T], name: Callable[[T], str] = lambda case: case.name) -> list[T]:  # type: ignore[attr-defined]
     """The cases that this Python takes."""
     return [case for case in cases if ours(name(case))]
+
+
+def every_other(cases: list[T]) -> list[T]:
+    """The first, third and so on, or those between them: no two neighbours on one Python."""
+    return cases if ALL else cases[LATER::2]

@@ -22,7 +22,6 @@ from adjax.examples.text import resume
 from adjax.examples.text.data import load
 from adjax.examples.text.options import Options
 from adjax.examples.text.train import train
-from tests.sharing import ours
 
 TOOL = Path(__file__).parents[2] / "tools" / "crash.py"
 RUN = {"--width": 3, "--learning-rate": 4e-3}
@@ -270,7 +269,6 @@ def test_a_later_checkpoint_makes_up_for_one_not_saved(tmp_path, key, monkeypatc
     assert os.listdir(tmp_path) == ["2"]
 
 
-@pytest.mark.skipif(not ours("crash"), reason="the other Python kills")
 def test_a_killed_run_ends_with_the_same_bits(tmp_path):
     crash = SimpleNamespace(**runpy.run_path(str(TOOL), run_name="crash")).crash
     outcome = crash(kills=2, seed=3, folder=tmp_path, steps=30)
@@ -285,7 +283,6 @@ def as_users_run_it():
         yield
 
 
-@pytest.mark.skipif(not ours("goes on"), reason="the other Python goes on")
 def test_the_program_goes_on(as_users_run_it, tmp_path, capsys):
     """A run that Ctrl-C ends and that is started again has the parameters of one that went through, to the last bit."""
     options = Options(steps=7, width=8, depth=1, heads=1, context=8, batch=2, checkpoint=tmp_path, checkpoint_every=3)

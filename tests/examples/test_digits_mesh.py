@@ -15,9 +15,9 @@ from adjax.examples.parallel.mesh import entered, put
 from adjax.examples.parallel.options import MODES, mesh
 from tests.conftest import DEVICES
 from tests.examples.collectives import collectives
-from tests.sharing import LATER
+from tests.sharing import every_other
 
-pytestmark = [pytest.mark.shared, pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")]
+pytestmark = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
 
 SMALL = Options(steps=4, width=8, depth=2, batch=16)
 CASES = [                          # network, mesh, depth
@@ -27,7 +27,7 @@ CASES = [                          # network, mesh, depth
     ("mlp", "data=2,fsdp=2,model=2", 2),
     ("cnn", "data=4,fsdp=2",         1),
 ]  # fmt: skip
-MATRIX = [(mode, *case) for case in CASES for mode in MODES][LATER::2]
+MATRIX = every_other([(mode, *case) for case in CASES for mode in MODES])
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -24,7 +24,6 @@ from adjax.examples.text import resume
 from adjax.examples.text.data import load
 from adjax.examples.text.options import Options
 from adjax.examples.text.train import init_state, train
-from tests.sharing import ours
 
 pytestmark = pytest.mark.shared
 
@@ -46,7 +45,6 @@ def started(*options, **how):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
 
 
-@pytest.mark.skipif(not ours("two processes"), reason="the other Python runs them")
 def test_two_processes_of_two_devices_are_one_of_four(as_users_run_it, tmp_path):
     """And what two have saved, one goes on from. They agree to rounding: Gloo may add in another order."""
     run = started("--steps", "4", "--processes", "2", "--devices-per-process", "2", "--checkpoint", str(tmp_path))
@@ -65,7 +63,6 @@ def test_two_processes_of_two_devices_are_one_of_four(as_users_run_it, tmp_path)
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
 
 
-@pytest.mark.skipif(not ours("two processes: one is killed"), reason="the other Python kills one")
 def test_a_killed_process_ends_the_others():
     with started("--steps", "2000", "--processes", "2") as run:
         limit = threading.Timer(LIMIT_S, run.kill)

@@ -17,9 +17,9 @@ from adjax.examples.text.plain import PLAIN
 from adjax.examples.text.train import init_state, loss_and_gradient, make_step
 from tests.conftest import DEVICES
 from tests.examples.collectives import collectives
-from tests.sharing import LATER
+from tests.sharing import LATER, every_other
 
-pytestmark = [pytest.mark.shared, pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")]
+pytestmark = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
 
 SMALL = Options(width=16, depth=2, heads=4, context=6, batch=8)
 LAYERS = {"spelled": SPELLED, "plain": PLAIN}
@@ -31,7 +31,7 @@ MESHES = {                         # characters, which over two devices do not a
     "fsdp=8":         16,
     "data=4,model=2": 13,
 }  # fmt: skip
-CASES = [(mode, axes, characters) for axes, characters in MESHES.items() for mode in MODES][LATER::2]
+CASES = every_other([(mode, axes, characters) for axes, characters in MESHES.items() for mode in MODES])
 COMPARED = "fsdp=8", "data=4,model=2"
 MODE = "shard_map" if LATER else "explicit"
 
