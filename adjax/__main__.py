@@ -101,6 +101,8 @@ def train_digits(options: argparse.Namespace) -> int:
 def train_text(options: argparse.Namespace) -> int:
     """`adjax train text`."""
     require("train", "optax", "rich")
+    if options.checkpoint:
+        require("train", "orbax.checkpoint")
     from adjax.examples.text import program
 
     return program.main(text_options.chosen(options))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "orbax.checkpoint": "orbax-checkpoint"}
 
 
 class MissingExtra(ImportError):
@@ -23,7 +23,7 @@ def require(extra: str, *modules: str) -> None:
             importlib.import_module(module)
         except ImportError as error:
             name = DISTRIBUTIONS.get(module, module)
-            absent = isinstance(error, ModuleNotFoundError) and error.name == module
+            absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
             missing.append(f"{name} (not installed)" if absent else f"{name} (does not import: {error})")
     if missing:
         raise MissingExtra(f"needs {', '.join(missing)}: pip install 'adjax[{extra}]'")

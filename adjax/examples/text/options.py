@@ -45,6 +45,8 @@ class Options(NamedTuple):
     accumulate: int = 1
     sample: int = 400
     seed: int = 0
+    checkpoint: Path | None = None
+    checkpoint_every: int = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remat", action="store_true", help="keep each block's input only, and run it again backwards")
     add("--sample", integer(0, 10**5), "N", "characters to write at the end")
     add("--seed", integer(0, 2**32 - 1), "N", "seed of the initial parameters, the batches and the sample")
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="save the state there, and go on from what is there")
+    add("--checkpoint-every", integer(1), "N", "steps from one checkpoint to the next")
 
 
 def chosen(given: argparse.Namespace) -> Options:

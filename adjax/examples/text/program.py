@@ -12,11 +12,11 @@ from adjax.examples.parallel.options import where
 from adjax.examples.progress import progress
 from adjax.examples.side_by_side import comparison
 from adjax.examples.terminal import Terminal
-from adjax.examples.text import compare, sample
+from adjax.examples.text import compare, resume, sample
 from adjax.examples.text.data import Text, batches, load, windows
 from adjax.examples.text.decoder import init
 from adjax.examples.text.options import Options
-from adjax.examples.text.train import Training, evaluate, train
+from adjax.examples.text.train import Training, evaluate
 
 
 def main(options: Options) -> int:
@@ -45,9 +45,9 @@ def run(options: Options, terminal: Terminal, interrupt: Interrupt) -> int:
     start = time.perf_counter()
     with progress(options.steps, terminal) as show:
         tell = lambda at: show(at.step, f"train {at.train:.2f}", f"held out {at.held_out:.2f} bits")
-        training = train(options, text, tell, lambda: interrupt.requested)
-    done = training.checkpoints[-1].step if training.checkpoints else 0
-    seconds = f"{done} steps in {time.perf_counter() - start:.1f} s, compilation included"
+        training = resume.train(options, text, tell, lambda: interrupt.requested)
+    done = training.checkpoints[-1].step if training.checkpoints else training.first
+    seconds = f"{done - training.first} steps in {time.perf_counter() - start:.1f} s, compilation included"
     terminal.print(terminal.paint(seconds, "dim") + "\n")
     terminal.print(held_out(options, text, training, terminal))
     if options.sample and not interrupt.requested:

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,9 @@ from adjax.examples.text.data import Text, batches, windows
 from adjax.examples.text.decoder import SPELLED, Layers, Params, init, loss
 from adjax.examples.text.options import Options
 from adjax.examples.text.sharded import layers_on, specs
+
+if TYPE_CHECKING:
+    from adjax.examples.checkpoints import Checkpoints
 
 WARM_UP = 0.1                           # of the steps
 WEIGHT_DECAY = 0.1
@@ -49,10 +52,11 @@ class Checkpoint(NamedTuple):
 
 
 class Training(NamedTuple):
-    """Where a training run ended, and the way there."""
+    """Where a training run ended, and the way there from the step at which it went on."""
 
     params: Params
     checkpoints: list[Checkpoint]
+    first: int = 0
 
 
 def make_optimizer(options: Options) -> optax.GradientTransformation:
@@ -117,29 +121,40 @@ def train(
     text: Text,
     report: Callable[[Checkpoint], None] = lambda checkpoint: None,
     interrupted: Callable[[], bool] = lambda: False,
+    saved: Checkpoints | None = None,
 ) -> Training:
     """Train for `options.steps`, or until interrupted; `report` hears of about twenty checkpoints.
+
+    A run goes on from the last state that is saved, and saves where it ends.
 
     Raises:
         NonFiniteLoss: the loss became infinite or NaN.
     """
     with entered(options):
-        return _train(options, text, report, interrupted)
+        return _train(options, text, report, interrupted, saved)
 
 
 def _train(
-    options: Options, text: Text, report: Callable[[Checkpoint], None], interrupted: Callable[[], bool]
+    options: Options,
+    text: Text,
+    report: Callable[[Checkpoint], None],
+    interrupted: Callable[[], bool],
+    saved: Checkpoints | None,
 ) -> Training:
     step, state = make_step(options, SPELLED), init_state(options, len(text.characters))
     held_out = windows(options, text.held_out)
-    stream = itertools.islice(batches(options, text.train), options.steps)
+    first, state = saved.latest(state) if saved else (0, state)
+    stream = itertools.islice(batches(options, text.train, first), options.steps - first)
     checkpoints: list[Checkpoint] = []
-    done, every = 0, max(1, options.steps // 20)
+    done, every = first, max(1, options.steps // 20)
     while done < options.steps and not interrupted():
         losses = []
-        for ids in itertools.islice(stream, every):
+        for ids in itertools.islice(stream, every - done % every):
             state, value = step(state, put(options, ids))
             losses.append(value)
+            if saved and saved.due(done + len(losses)):
+                require_finite(done, [*map(float, losses)], options)
+                saved.save(done + len(losses), state)
             if interrupted():
                 break
         values = [*map(float, losses)]
@@ -148,7 +163,9 @@ def _train(
         bits = evaluate(state.params, held_out[:: -(-len(held_out) // QUICK_WINDOWS)], options)
         checkpoints.append(Checkpoint(done, float(np.mean(values)) / math.log(2), bits))
         report(checkpoints[-1])
-    return Training(state.params, checkpoints)
+    if saved:
+        saved.save(done, state)
+    return Training(state.params, checkpoints, first)
 
 
 def evaluate(params: Params, held_out: np.ndarray, options: Options) -> float:

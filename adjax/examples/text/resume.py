@@ -1,0 +1,44 @@
+"""A training run that saves its state, and goes on from it."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable
+
+from adjax.examples.text import train as training
+from adjax.examples.text.data import Text
+from adjax.examples.text.options import Options
+from adjax.examples.text.train import Checkpoint, Training
+
+MATTERS = ("steps", "width", "depth", "heads", "context", "batch", "dtype", "learning_rate", "seed")
+
+
+def train(
+    options: Options, text: Text, report: Callable[[Checkpoint], None], interrupted: Callable[[], bool]
+) -> Training:
+    """`train.train`, with `--checkpoint` from the last state that is saved on.
+
+    Raises:
+        BadOption: the checkpoints are those of another run.
+        NonFiniteLoss: the loss became infinite or NaN.
+        NotSaved: the last state could not be written.
+    """
+    if options.checkpoint is None:
+        return training.train(options, text, report, interrupted)
+    from adjax.examples.checkpoints import Checkpoints
+
+    run = what_matters(options, text)
+    with Checkpoints(options.checkpoint, run, every=options.checkpoint_every, say=say) as saved:
+        return training.train(options, text, report, interrupted, saved)
+
+
+def what_matters(options: Options, text: Text) -> dict[str, str | int | float]:
+    """What a state depends on: not the mesh, and not how the same numbers are computed."""
+    digest = hashlib.sha256(text.characters.encode() + text.train.tobytes()).hexdigest()[:12]
+    return {f"--{name.replace('_', '-')}": getattr(options, name) for name in MATTERS} | {"a text of SHA-256": digest}
+
+
+def say(text: str) -> None:
+    """A line on stderr, which a progress bar lets pass above itself."""
+    print(f"adjax train text: {text}", file=sys.stderr, flush=True)
