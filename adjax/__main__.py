@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from adjax.certify import options as certify_options
 from adjax.certify.errors import BadInput
-from adjax.examples import explained
+from adjax.examples import explained, processes
 from adjax.examples.digits import options as digits_options
 from adjax.examples.extras import MissingExtra, require
 from adjax.examples.interrupt import INTERRUPTED
@@ -103,14 +103,19 @@ def train_text(options: argparse.Namespace) -> int:
     require("train", "optax", "rich")
     if options.checkpoint:
         require("train", "orbax.checkpoint")
+    chosen = text_options.chosen(options)
+    if chosen.processes > 1 and not chosen.distributed:
+        return processes.launch(options.given, chosen.processes, options.parser.prog)
     from adjax.examples.text import program
 
-    return program.main(text_options.chosen(options))
+    return program.main(chosen)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; what goes wrong is one line on stderr."""
-    options, unknown = parser().parse_known_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options, unknown = parser().parse_known_args(given)
+    options.given = given
     if hasattr(options, "specs") and not any(argument.startswith("-") for argument in unknown):
         options.specs, unknown = [*options.specs, *unknown], []  # argparse takes none behind an option
     if unknown:

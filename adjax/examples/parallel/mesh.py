@@ -97,7 +97,11 @@ def put(options: MeshOptions, batch: Any) -> Any:
     on = placement(options)
     if on is None:
         return batch
-    return jax.tree.map(lambda x: jax.device_put(x, on.sharding(on.batch_spec(len(x)))), batch)
+
+    def split(x: Any) -> Array:
+        return jax.make_array_from_callback(x.shape, on.sharding(on.batch_spec(len(x))), x.__getitem__)
+
+    return jax.tree.map(split, batch)
 
 
 def whole(options: MeshOptions, tree: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import processes
 from ..parallel import options as parallel
 from ..readers import BadOption, integer, positive
 
@@ -47,6 +48,9 @@ class Options(NamedTuple):
     seed: int = 0
     checkpoint: Path | None = None
     checkpoint_every: int = 20
+    processes: int = 1
+    devices_per_process: int | None = None
+    distributed: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", integer(0, 2**32 - 1), "N", "seed of the initial parameters, the batches and the sample")
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="save the state there, and go on from what is there")
     add("--checkpoint-every", integer(1), "N", "steps from one checkpoint to the next")
+    processes.add_arguments(parser)
 
 
 def chosen(given: argparse.Namespace) -> Options:
@@ -84,6 +89,7 @@ def chosen(given: argparse.Namespace) -> Options:
         BadOption: the width does not divide into heads of even width, or the network or the batch over the mesh.
     """
     options = Options(**{name: getattr(given, name) for name in Options._fields})
+    options = processes.chosen(options)
     options = options._replace(mode=parallel.chosen_mode(options.mode, options.mesh))
     if options.width % (2 * options.heads):
         raise BadOption(f"--heads: a width of {options.width} has no {options.heads} heads of equal, even width")

@@ -6,6 +6,7 @@ import time
 
 import jax
 
+from adjax.examples import processes
 from adjax.examples.interrupt import INTERRUPTED, Interrupt
 from adjax.examples.parallel.mesh import placement, simulate, whole
 from adjax.examples.parallel.options import where
@@ -28,10 +29,10 @@ def main(options: Options) -> int:
         MemoryError: the network does not fit into memory.
     """
     simulate(options.devices)
-    placement(options)
-    with Interrupt() as interrupt:
+    with processes.joined() if options.distributed else Interrupt() as interrupt:
+        placement(options)
         try:
-            return run(options, Terminal(), interrupt)
+            return run(options, Terminal(processes.output()), interrupt)
         except jax.errors.JaxRuntimeError as error:
             if "out of memory" not in str(error).lower():
                 raise
@@ -53,7 +54,7 @@ def run(options: Options, terminal: Terminal, interrupt: Interrupt) -> int:
     if options.sample and not interrupt.requested:
         terminal.print("\n" + terminal.paint("It writes", "bold"))
         terminal.print(_indented(sample.write(whole(options, training.params), text, options)))
-    if not interrupt.requested:
+    if not (interrupt.requested or options.distributed):
         terminal.print("\n" + side_by_side(options, text, training, terminal, interrupt))
     if interrupt.requested:
         so_far = f"Interrupted after {done} of {options.steps} steps: this is the result so far."

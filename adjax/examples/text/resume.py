@@ -6,6 +6,8 @@ import hashlib
 import sys
 from collections.abc import Callable
 
+import jax
+
 from adjax.examples.text import train as training
 from adjax.examples.text.data import Text
 from adjax.examples.text.options import Options
@@ -41,4 +43,5 @@ def what_matters(options: Options, text: Text) -> dict[str, str | int | float]:
 
 def say(text: str) -> None:
     """A line on stderr, which a progress bar lets pass above itself."""
-    print(f"adjax train text: {text}", file=sys.stderr, flush=True)
+    if jax.process_index() == 0:
+        print(f"adjax train text: {text}", file=sys.stderr, flush=True)
