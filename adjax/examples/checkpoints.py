@@ -122,6 +122,7 @@ class Checkpoints:
         Raises:
             OSError: it is damaged.
         """
+        self._finish()
         state, problem = self._read(step, like)
         if problem:
             raise OSError(f"checkpoint {step} is damaged ({problem})")
@@ -241,7 +242,7 @@ def _fingerprint(x: Array) -> Array:
 
 def _any(mine: bool) -> bool:
     """Whether it is so in any process."""
-    return mine if jax.process_count() == 1 else bool(multihost_utils.process_allgather(jnp.asarray(mine)).any())
+    return mine if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(mine)).any())
 
 
 def _reason(error: Exception) -> str:

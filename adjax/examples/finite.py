@@ -7,7 +7,11 @@ from typing import Any
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss became infinite or NaN."""
+    """The loss became infinite or NaN, after `step` steps."""
+
+    def __init__(self, text: str, step: int) -> None:
+        super().__init__(text)
+        self.step = step
 
 
 def require_finite(done: int, losses: list[float], options: Any) -> None:
@@ -19,5 +23,6 @@ def require_finite(done: int, losses: list[float], options: Any) -> None:
         if not math.isfinite(value):
             raise NonFiniteLoss(
                 f"the loss is {value} after {taken} of {options.steps} steps "
-                f"({options.dtype}, learning rate {options.learning_rate:g}); try a lower --learning-rate"
+                f"({options.dtype}, learning rate {options.learning_rate:g}); try a lower --learning-rate",
+                taken,
             )

@@ -5,13 +5,20 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import jax
 
+from adjax.examples.finite import NonFiniteLoss
 from adjax.examples.text import train as training
 from adjax.examples.text.data import Text
+from adjax.examples.text.diagnosis import explained
 from adjax.examples.text.options import Options
 from adjax.examples.text.train import Checkpoint, Training
+
+if TYPE_CHECKING:
+    from adjax.examples.checkpoints import Checkpoints
 
 MATTERS = ("steps", "width", "depth", "heads", "context", "batch", "dtype", "learning_rate", "seed")
 
@@ -19,20 +26,27 @@ MATTERS = ("steps", "width", "depth", "heads", "context", "batch", "dtype", "lea
 def train(
     options: Options, text: Text, report: Callable[[Checkpoint], None], interrupted: Callable[[], bool]
 ) -> Training:
-    """`train.train`, with `--checkpoint` from the last state that is saved on.
+    """`train.train`, with `--checkpoint` from the last state that is saved on, and with an explanation where it fails.
 
     Raises:
         BadOption: the checkpoints are those of another run.
         NonFiniteLoss: the loss became infinite or NaN.
         NotSaved: the last state could not be written.
     """
+    with opened(options, text) as saved:
+        try:
+            return training.train(options, text, report, interrupted, saved)
+        except NonFiniteLoss as error:
+            raise explained(error, options, text, saved) from None
+
+
+def opened(options: Options, text: Text) -> AbstractContextManager[Checkpoints | None]:
+    """The checkpoints of the run, or None."""
     if options.checkpoint is None:
-        return training.train(options, text, report, interrupted)
+        return nullcontext()
     from adjax.examples.checkpoints import Checkpoints
 
-    run = what_matters(options, text)
-    with Checkpoints(options.checkpoint, run, every=options.checkpoint_every, say=say) as saved:
-        return training.train(options, text, report, interrupted, saved)
+    return Checkpoints(options.checkpoint, what_matters(options, text), every=options.checkpoint_every, say=say)
 
 
 def what_matters(options: Options, text: Text) -> dict[str, str | int | float]:
