@@ -5,8 +5,8 @@
 
 The run trains the network of `python -m adjax train text`, a tiny one, and saves its state after every step, so most
 moments are in the middle of a save. What a kill leaves is looked at: `unfinished` counts those that left a checkpoint
-half written. A run that gets to its end is compared and begun anew. Exit status: 0 if every end is the one of a run that
-nothing interrupted, to the last bit; 1 if not.
+half written. A run that gets to its end is compared and begun anew. Exit status: 0 if every end is the one of a run
+that nothing interrupted, to the last bit; 1 if not.
 """
 
 import argparse

@@ -4,8 +4,8 @@ A checkpoint is the folder DIR/STEP. It gets that name when everything in it is 
 leaves the checkpoint before. Each process writes what its devices hold, and reads what they shall hold: the mesh and
 the number of devices may change in between.
 
-Beside the state lie the options it depends on, and a fingerprint. orbax finds files that are missing or cut off; what it
-does not find, a changed bit in an array, the fingerprint does. For a leaf of elements x[i] it is
+Beside the state lie the options it depends on, and a fingerprint. orbax finds files that are missing or cut off; what
+it does not find, a changed bit in an array, the fingerprint does. For a leaf of elements x[i] it is
 
     Σ_i  h(bits(x[i]) xor c i)   modulo 2^32,      h a bijection of the numbers of 32 bits, MurmurHash3's last stage:
 
@@ -248,7 +248,8 @@ def _any(mine: bool) -> bool:
 def _reason(error: Exception) -> str:
     """What went wrong, in a few words: the system's where the error carries them."""
     code = re.search(r"os_error_code='(\d+)'", str(error))
-    if code or (isinstance(error, OSError) and error.errno):
-        return os.strerror(int(code[1]) if code else error.errno)
+    number = int(code[1]) if code else error.errno if isinstance(error, OSError) else None
+    if number:
+        return os.strerror(number)
     text = " ".join(str(error).split(". See full")[0].split()) or type(error).__name__
     return text if len(text) <= SAID else text[: SAID - 3] + "..."

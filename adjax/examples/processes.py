@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import math
 import os
 import signal
 import socket
@@ -30,7 +31,7 @@ from .readers import BadOption, integer
 
 HEARTBEAT_S = 30                        # a process that is silent for so long is gone
 LOOK_S = 0.05                           # from one look at the processes to the next
-NUMBERS = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
+COUNT, INDEX = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 LAUNCHER = "ADJAX_LAUNCHER"             # the process that started this one, and watches it
 
 
@@ -68,9 +69,7 @@ def chosen(options: Any) -> Any:
         return options
     total = options.processes * each
     mesh = options.mesh or ((("data", total),) if total > 1 else ())
-    count = 1
-    for _, size in mesh:
-        count *= size
+    count = math.prod(size for _, size in mesh)
     if options.processes > 1 and count != total:
         raise BadOption(f"--mesh: has {count} devices, and {options.processes} processes of {each} have {total}")
     return options._replace(mesh=mesh, devices=each)
@@ -118,8 +117,8 @@ def environment(port: int, count: int, index: int) -> dict[str, str]:
     return here | {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_COORDINATOR_BIND_ADDRESS": f"127.0.0.1:{port}",
-        "JAX_NUM_PROCESSES": str(count),
-        "JAX_PROCESS_ID": str(index),
+        COUNT: str(count),
+        INDEX: str(index),
         LAUNCHER: str(os.getpid()),
     }
 
@@ -140,7 +139,7 @@ def joined() -> Iterator[Interrupt]:
     try:
         yield Interrupt()
     except BaseException as error:
-        atexit.unregister(jax.distributed.shutdown)                        # it waits for the others, and they for this one
+        atexit.unregister(jax.distributed.shutdown)                        # it would wait for the others
         if isinstance(error, jax.errors.JaxRuntimeError):
             raise ConnectionError(f"another process is gone: {str(error).splitlines()[0]}") from None
         raise
@@ -149,9 +148,9 @@ def joined() -> Iterator[Interrupt]:
 def join() -> None:
     """Meet the other processes, and end with the one that launched this one."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    number = {name: int(os.environ[variable]) for name, variable in NUMBERS.items() if variable in os.environ}
+    count, index = (int(os.environ[name]) if name in os.environ else None for name in (COUNT, INDEX))
     try:
-        jax.distributed.initialize(**number, heartbeat_timeout_seconds=HEARTBEAT_S)
+        jax.distributed.initialize(num_processes=count, process_id=index, heartbeat_timeout_seconds=HEARTBEAT_S)
     except ValueError as error:
         raise BadOption(f"--distributed: no launcher's variables are in the environment ({error})") from None
     if LAUNCHER in os.environ:
@@ -167,9 +166,9 @@ def _first_to_fail(children: Sequence[subprocess.Popen[bytes]]) -> int | None:
     """Wait until one fails, or all have ended well. One that was killed comes before those that miss it."""
     while True:
         ends = [child.poll() for child in children]
-        failed = [index for index, end in enumerate(ends) if end]
+        failed = [(end > 0 or end == -signal.SIGABRT, index) for index, end in enumerate(ends) if end]
         if failed:
-            return min(failed, key=lambda index: (ends[index] > 0 or ends[index] == -signal.SIGABRT, index))
+            return min(failed)[1]
         if None not in ends:
             return None
         time.sleep(LOOK_S)

@@ -49,10 +49,7 @@ def test_the_layer_where_a_loss_breaks_is_named_and_the_state_before_saved(text,
         step, state = saved.latest(init_state(options, len(text.characters)))
     assert step == error.step
     assert diagnosis.finite(state)
-    again = failure(options, text)
-    assert str(again) == str(error)
-    alone = failure(options._replace(checkpoint=None), text)
-    assert f"{alone}; the state before it is checkpoint {step}" == str(error)
+    assert str(failure(options, text)) == str(error)
 
 
 def test_parameters_that_broke_first_are_found_one_step_earlier(text):
@@ -60,7 +57,6 @@ def test_parameters_that_broke_first_are_found_one_step_earlier(text):
     done, state = diagnosis.last_finite(TINY._replace(learning_rate=1e30), text, 6, None)
     assert 0 < done < 6
     assert diagnosis.finite(state.params)
-    assert "In the step after" in str(failure(TINY._replace(learning_rate=1e30), text))
 
 
 @pytest.mark.skipif(not MEMORY.exists(), reason="only Linux tells its resident memory there")
