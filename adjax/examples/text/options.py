@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remat", action="store_true", help="keep each block's input only, and run it again backwards")
     add("--sample", integer(0, 10**5), "N", "characters to write at the end")
     add("--seed", integer(0, 2**32 - 1), "N", "seed of the initial parameters, the batches and the sample")
-    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="save the state there, and go on from the last one")
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="save states there, and go on from the last one")
     add("--checkpoint-every", integer(1), "N", "steps from one checkpoint to the next")
     processes.add_arguments(parser)
 
