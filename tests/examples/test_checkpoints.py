@@ -137,7 +137,7 @@ def replace_arrays(folder):
 
 
 DAMAGES = {
-.*not found.*|.*No such.*
+    "a folder alone": (lambda at: [shutil.rmtree(at / name) for name in ("state", "run")], ".*(not found|No such).*"),
     "no options": (lambda at: (at / "run" / "metadata").unlink(), ".*not found.*"),
     "options cut off": (lambda at: (at / "run" / "metadata").write_text('{"--wid'), "Unterminated string.*"),
     "no types": (lambda at: (at / "state" / "_METADATA").unlink(), ".*does not exist.*"),
@@ -282,6 +282,7 @@ def as_users_run_it():
         yield
 
 
+@pytest.mark.skipif(not ours("goes on"), reason="the other Python goes on")
 def test_the_program_goes_on(as_users_run_it, tmp_path, capsys):
     """A run that Ctrl-C ends and that is started again has the parameters of one that went through, to the last bit."""
     options = Options(steps=7, width=8, depth=1, heads=1, context=8, batch=2, checkpoint=tmp_path, checkpoint_every=3)

@@ -21,7 +21,8 @@ training step with plain autodiff and compare the two gradients.
 EXIT_STATUS = """\
 exit status:
   0    trained, and the report printed
-  1    the loss became infinite or NaN, or memory ran out
+  1    the loss became infinite or NaN, memory ran out, the last state could not
+       be saved, or one of several processes is gone
   2    an option is wrong, or an extra is not installed
   130  interrupted: Ctrl-C ends the training and reports the result so far
 """
