@@ -17,6 +17,7 @@ import pytest
 from adjax.__main__ import main, parser
 from adjax.examples import processes
 from adjax.examples.checkpoints import Checkpoints
+from adjax.examples.parallel import mesh
 from adjax.examples.readers import BadOption
 from adjax.examples.text import options as text_options
 from adjax.examples.text import resume
@@ -136,6 +137,13 @@ def test_a_mesh_of_all_devices_is_the_default():
 def test_what_cannot_be_is_refused(capsys, options, said):
     assert main([*COMMAND, *options]) == 2
     assert capsys.readouterr().err == f"adjax train text: {said}\n"
+
+
+def test_a_mesh_leaves_no_process_out(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert mesh.placement(TINY._replace(mesh=(("data", 8),))).size("data") == 8
+    with pytest.raises(BadOption, match="--mesh: data=4 has 4 devices, and all processes have 8"):
+        mesh.placement(TINY._replace(mesh=(("data", 4),)))
 
 
 def test_no_launcher(monkeypatch):

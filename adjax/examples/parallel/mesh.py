@@ -73,7 +73,7 @@ def placement(options: MeshOptions) -> Placement | None:
     """That of the options; None without a mesh.
 
     Raises:
-        BadOption: there are not enough devices.
+        BadOption: there are not enough devices, or a process would have none.
     """
     if not options.mesh:
         return None
@@ -83,6 +83,8 @@ def placement(options: MeshOptions) -> Placement | None:
             f"--mesh: {spelled(options.mesh)} has {needed} devices, and there are {there}; "
             f"--devices {needed} simulates them on CPU"
         )
+    if needed < there and jax.process_count() > 1:
+        raise BadOption(f"--mesh: {spelled(options.mesh)} has {needed} devices, and all processes have {there}")
     return Placement(_mesh(options.mesh, options.mode), options.mode)
 
 
