@@ -68,9 +68,9 @@ def layers_on(on: Placement | None, layers: Layers, vocabulary: int) -> Layers:
     return told._replace(again=partial(jax.checkpoint, policy=_kept)) if "fsdp" in on.mesh.shape else told
 
 
-def _kept(primitive: Any, x: Any, *_: Any, **options: Any) -> bool:
+def _kept(primitive: Any, *operands: Any, **options: Any) -> bool:
     """Whether a result is kept for the backward pass: not the matrices that are gathered, of all blocks together."""
-    return primitive.name not in GATHERS or x.ndim == 1
+    return primitive.name not in GATHERS or operands[0].ndim == 1
 
 
 def _laid_out(on: Placement, layers: Layers) -> Layers:
