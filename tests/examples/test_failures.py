@@ -1,10 +1,11 @@
 """A loss that is no number is explained, and a thousand steps leave nothing behind."""
 
+import ctypes
+import gc
 import re
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from adjax.examples.finite import NonFiniteLoss
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.shared
 TINY = Options(steps=6, width=8, depth=1, heads=1, context=8, batch=2, checkpoint_every=1)
 MEMORY = Path("/proc/self/statm")
 PAGE = 4096
+LIBC = ctypes.CDLL(None)
 
 
 @pytest.fixture(autouse=True)
@@ -61,17 +63,19 @@ def test_parameters_that_broke_first_are_found_one_step_earlier(text):
     assert diagnosis.finite(state.params)
 
 
-@pytest.mark.skipif(not MEMORY.exists(), reason="only Linux tells its resident memory there")
+@pytest.mark.skipif(not MEMORY.exists() or not hasattr(LIBC, "malloc_trim"), reason="Linux and its C library tell")
 def test_a_thousand_steps_leave_nothing(text):
     arrays, resident = [], []
 
     def look(at):
+        gc.collect()
+        LIBC.malloc_trim(0)                                                          # or a leak hides in what is free
         arrays.append(len(jax.live_arrays()))
         resident.append(int(MEMORY.read_text().split()[1]) * PAGE)
 
     train(TINY._replace(steps=1000), text, look)
+    print("MB", [round(r / 1e6, 2) for r in resident])
     warm = 5                                                                         # of 20 looks
     assert len(arrays) == 20
     assert set(arrays[warm:]) == {arrays[warm]}
-    assert max(resident[warm:]) - resident[warm] < 4e6
-    assert np.ptp(resident[-5:]) < 2e6
+    assert max(resident[warm:]) - resident[warm] < 2e6
