@@ -1,8 +1,8 @@
 """What a deep network costs before its first step: trace, lower and compile one value_and_grad of it.
 
 An MLP, whose layers stand in a Python loop, as most users write them, so every layer is traced by itself; and the
-decoder of `python -m adjax train text`, its blocks in a scan and in a loop. Each trial builds new functions, for the MLP
-a new ``any_mode`` among them, with JAX's caches emptied: the cost of a fresh process.
+decoder of `python -m adjax train text`, its blocks in a scan and in a loop. Each trial builds new functions, of the MLP
+a new ``any_mode`` too, with JAX's caches emptied: the cost of a fresh process.
 """
 
 import itertools
