@@ -49,7 +49,7 @@ class Rows(NamedTuple):
 
 # The axes that hold the heads
 HEADS = Operands(q=2, k=2, v=2, bias=1, mask=1)
-ROWS_HEADS: Any = Rows(1, 1)  # type: ignore[arg-type]
+ROWS_HEADS: Any = Rows._make((1, 1))
 
 
 def _sizes(at: Operands) -> tuple[int, int]:

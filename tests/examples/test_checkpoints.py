@@ -232,7 +232,7 @@ def small_disk(tmp_path):
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
-        pytest.skip("a file system of its own needs the rights to mount one")
+        pytest.skip(reason="a file system of its own needs the rights to mount one")
     yield disk
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
