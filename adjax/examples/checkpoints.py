@@ -19,6 +19,7 @@ import logging
 import math
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +37,7 @@ from adjax.examples.readers import BadOption
 State = TypeVar("State")
 
 KEPT = 3                                # the last few checkpoints
+UNFINISHED = "*.orbax-checkpoint-tmp*"
 SAID = 200                              # characters of an error that is not the system's
 UNSIGNED = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}  # by the bytes of an element; 8 are two of 4
 
@@ -152,7 +154,10 @@ class Checkpoints:
                 raise
 
     def _open(self) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True, cleanup_tmp_directories=True)
+        if jax.process_index() == 0:
+            for unfinished in self.directory.glob(UNFINISHED):
+                shutil.rmtree(unfinished, ignore_errors=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True)
         return ocp.CheckpointManager(self.directory, item_names=("state", "run"), options=options)
 
     def _finish(self) -> None:
