@@ -95,6 +95,8 @@ def certify(options: argparse.Namespace) -> int:
 def train_digits(options: argparse.Namespace) -> int:
     """`adjax train digits`."""
     require("train", "optax", "rich", "sklearn")
+    if options.checkpoint:
+        require("train", "orbax.checkpoint")
     if options.plot:
         require("plot", "matplotlib")
     from adjax.examples.digits import program

@@ -17,6 +17,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from adjax.__main__ import main
 from adjax.examples import extras
 from adjax.examples.checkpoints import KEPT, Checkpoints, NotSaved, fingerprint
+from adjax.examples.digits import data as digits_data
+from adjax.examples.digits import options as digits
+from adjax.examples.digits import train as digits_train
 from adjax.examples.readers import BadOption
 from adjax.examples.text import resume
 from adjax.examples.text.data import load
@@ -299,6 +302,22 @@ def test_the_program_goes_on(as_users_run_it, tmp_path, capsys):
     assert main([*TRAIN, "--checkpoint", str(tmp_path), "--seed", "1", "--steps", "7"]) == 2
     refused = f"adjax train text: --checkpoint: {tmp_path} holds a run with --seed 0, and this one has --seed 1\n"
     assert capsys.readouterr().err == refused
+
+
+def test_the_digits_go_on_too(as_users_run_it, tmp_path, capsys):
+    options = digits.Options(steps=7, width=8, depth=1, batch=16, checkpoint=tmp_path, checkpoint_every=3)
+    data, at = digits_data.load(options.seed), []
+    run = lambda: Checkpoints(tmp_path, {"width": 8}, every=3)
+    whole = digits_train.train(options, data)
+    with run() as saved:
+        digits_train.train(options, data, lambda point: at.append(point.step), lambda: len(at) >= 4, saved)
+    with run() as saved:
+        second = digits_train.train(options, data, saved=saved)
+    assert second.checkpoints[0].step == 4 and sorted(os.listdir(tmp_path)) == ["4", "6", "7"]
+    assert bits(second.params) == bits(whole.params)
+    command = ("train", "digits", "--steps", "7", "--width", "8", "--depth", "1", "--batch", "16")
+    assert main([*command, "--checkpoint", str(tmp_path)]) == 2
+    assert "holds a run with" in capsys.readouterr().err
 
 
 def test_without_the_extra_the_message_names_it(tmp_path, capsys, monkeypatch):

@@ -25,7 +25,8 @@ two gradients.
 EXIT_STATUS = """\
 exit status:
   0    trained, and the report printed
-  1    the loss became infinite or NaN, or memory or disk ran out
+  1    the loss became infinite or NaN, memory or disk ran out, or the last state
+       could not be saved
   2    an option is wrong, or an extra is not installed
   130  interrupted: Ctrl-C ends the training and reports the result so far
 """
@@ -47,6 +48,8 @@ class Options(NamedTuple):
     devices: int | None = None
     accumulate: int = 1
     seed: int = 0
+    checkpoint: Path | None = None
+    checkpoint_every: int = 50
     plot: Path | None = None
 
 
@@ -88,6 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "stay in float32, and float16 scales the loss so that small cotangents survive",
     )
     parser.add_argument("--remat", action="store_true", help="keep each layer's input only, and run it again backwards")
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="save states there, and go on from the last one")
+    add("--checkpoint-every", integer(1), "N", "steps from one checkpoint to the next")
     meaning = "write the learning curves and the misclassified digits as PNG"
     parser.add_argument("--plot", type=png, metavar="FILE", help=meaning)
 

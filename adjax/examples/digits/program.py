@@ -8,6 +8,7 @@ import time
 import jax
 import numpy as np
 
+from adjax.examples import saving
 from adjax.examples.digits import compare, report
 from adjax.examples.digits.data import Digits, load
 from adjax.examples.digits.model import logits
@@ -21,14 +22,18 @@ from adjax.examples.readers import BadOption
 from adjax.examples.side_by_side import comparison
 from adjax.examples.terminal import Terminal
 
+MATTERS = ("model", "steps", "width", "depth", "batch", "dtype", "learning_rate", "seed")
+
 
 def main(options: Options) -> int:
     """Train, report, compare, plot. Returns 0, or 130 if interrupted: then with the result so far.
 
     Raises:
-        BadOption: the batch is larger than the training set, or there are not enough devices.
+        BadOption: the batch is larger than the training set, there are not enough devices, or the checkpoints are those
+            of another run.
         NonFiniteLoss: the loss became infinite or NaN.
         MemoryError: the network does not fit into memory.
+        NotSaved: the last state could not be written.
     """
     simulate(options.devices)
     placement(options)
@@ -62,7 +67,8 @@ def show_training(options: Options, data: Digits, terminal: Terminal, interrupt:
     start = time.perf_counter()
     with progress(options.steps, terminal) as show:
         tell = lambda at: show(at.step, f"loss {at.train_loss:.3f}", f"test accuracy {at.test_accuracy:.1%}")
-        training = train(options, data, tell, lambda: interrupt.requested)
+        with saving.opened(options, saving.named(options, MATTERS), "digits") as saved:
+            training = train(options, data, tell, lambda: interrupt.requested, saved)
     seconds = f"{training.checkpoints[-1].step} steps in {time.perf_counter() - start:.1f} s, compilation included"
     terminal.print(terminal.paint(seconds, "dim") + "\n")
     apply = network(options.model).spelled

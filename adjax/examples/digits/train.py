@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,9 @@ from adjax.examples.finite import require_finite
 from adjax.examples.parallel import training
 from adjax.examples.parallel.gradients import LossScale, first_factor
 from adjax.examples.parallel.mesh import entered, placement, put
+
+if TYPE_CHECKING:
+    from adjax.examples.checkpoints import Checkpoints
 
 WEIGHT_DECAY = 0.1
 
@@ -48,7 +51,7 @@ class Checkpoint(NamedTuple):
 
 
 class Training(NamedTuple):
-    """Where a training run ended, and the way there; the first checkpoint is that of the initial parameters."""
+    """Where a training run ended, and the way there; the first checkpoint is where the run began or went on."""
 
     params: Params
     checkpoints: list[Checkpoint]
@@ -121,35 +124,48 @@ def train(
     data: Digits,
     report: Callable[[Checkpoint], None] = lambda checkpoint: None,
     interrupted: Callable[[], bool] = lambda: False,
+    saved: Checkpoints | None = None,
 ) -> Training:
     """Train for `options.steps`, or until interrupted; `report` hears of a checkpoint at least fifty times.
+
+    A run goes on from the last state that is saved, and saves where it ends.
 
     Raises:
         NonFiniteLoss: the loss became infinite or NaN.
     """
     with entered(options):
-        return _train(options, data, report, interrupted)
+        return _train(options, data, report, interrupted, saved)
 
 
 def _train(
-    options: Options, data: Digits, report: Callable[[Checkpoint], None], interrupted: Callable[[], bool]
+    options: Options,
+    data: Digits,
+    report: Callable[[Checkpoint], None],
+    interrupted: Callable[[], bool],
+    saved: Checkpoints | None,
 ) -> Training:
     apply = network(options.model).spelled
     measure = functools.partial(evaluate, data=data, dtype=options.dtype, apply=apply)
     step, state = make_step(options, apply), init_state(options)
-    checkpoints = [measure(state.params, step=0)]
-    stream = itertools.islice(batches(options, data), options.steps)
+    first, state = saved.latest(state) if saved else (0, state)
+    checkpoints = [measure(state.params, step=first)]
+    stream = itertools.islice(batches(options, data, first), options.steps - first)
     every = min(50, max(1, options.steps // 50))
     while (done := checkpoints[-1].step) < options.steps and not interrupted():
         losses = []
-        for X, y in itertools.islice(stream, every):
+        for X, y in itertools.islice(stream, every - done % every):
             state, value = step(state, *put(options, (X, y)))
             losses.append(value)
+            if saved and saved.due(done + len(losses)):
+                require_finite(done, [*map(float, losses)], options)
+                saved.save(done + len(losses), state)
             if interrupted():
                 break
         checkpoints.append(measure(state.params, step=done + len(losses)))
         require_finite(done, [*map(float, losses), checkpoints[-1].train_loss], options)
         report(checkpoints[-1])
+    if saved:
+        saved.save(checkpoints[-1].step, state)
     return Training(state.params, checkpoints)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-import jax
-
+from adjax.examples import saving
 from adjax.examples.finite import NonFiniteLoss
 from adjax.examples.text import train as training
 from adjax.examples.text.data import Text
@@ -42,20 +40,10 @@ def train(
 
 def opened(options: Options, text: Text) -> AbstractContextManager[Checkpoints | None]:
     """The checkpoints of the run, or None."""
-    if options.checkpoint is None:
-        return nullcontext()
-    from adjax.examples.checkpoints import Checkpoints
-
-    return Checkpoints(options.checkpoint, what_matters(options, text), every=options.checkpoint_every, say=say)
+    return saving.opened(options, what_matters(options, text), "text")
 
 
 def what_matters(options: Options, text: Text) -> dict[str, str | int | float]:
     """What a state depends on: not the mesh, and not how the same numbers are computed."""
     digest = hashlib.sha256(text.characters.encode() + text.train.tobytes()).hexdigest()[:12]
-    return {f"--{name.replace('_', '-')}": getattr(options, name) for name in MATTERS} | {"a text of SHA-256": digest}
-
-
-def say(text: str) -> None:
-    """A line on stderr, which a progress bar lets pass above itself."""
-    if jax.process_index() == 0:
-        print(f"adjax train text: {text}", file=sys.stderr, flush=True)
+    return saving.named(options, MATTERS) | {"a text of SHA-256": digest}
