@@ -16,6 +16,7 @@ OWN_DEFAULTS: dict[str, dict[str, float]] = {
 }
 MOST_CHANNELS, MOST_HALVINGS = 1024, 3  # of a convolutional network on images of 8 × 8 pixels
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+WIDTH = "features of a hidden layer of mlp; channels of the first block of cnn, doubled in each further one"
 DESCRIPTION = """\
 Train a multi-layer perceptron of adjax.affine layers, or a convolutional
 network of adjax.conv, group_norm and max_pool, on scikit-learn's handwritten
@@ -74,12 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"a multi-layer perceptron or a convolutional network (default {default.model})",
     )
     add("--steps", integer(1), "N", "training steps")
-    add(
-        "--width",
-        integer(1, 8192),
-        "N",
-        "features of a hidden layer of mlp; channels of the first block of cnn, doubled in each further one",
-    )
+    add("--width", integer(1, 8192), "N", WIDTH)
     add("--depth", integer(1, 100), "N", "hidden layers of mlp; blocks of cnn, each of which halves the image's sides")
     add("--batch", integer(1), "N", "images a step")
     add("--learning-rate", positive, "RATE", "peak learning rate of AdamW, decayed to zero by a cosine")
