@@ -18,7 +18,8 @@ def test_make_gpu_skips_with_a_reason(script, reason, tmp_path):
     fake = tmp_path / "nvidia-smi"
     fake.write_text(f"#!/bin/sh\n{script}\n")
     fake.chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of `make test`
+    environment = {**outside, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     ran = subprocess.run(["make", "gpu"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout == f"make gpu: skipped, no NVIDIA GPU here (nvidia-smi -L: {reason})\n"

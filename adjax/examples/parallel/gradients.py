@@ -49,7 +49,7 @@ def accumulated(
     """weight · loss and its gradient, of `count` micro-batches one after the other, added up in the parameters' dtype.
 
     >>> loss = lambda w, x: jnp.mean(jnp.square(w * x))
-    >>> [round(float(v), 3) for v in accumulated(loss, jnp.float32(2), jnp.arange(6.0), 3)]
+    >>> [round(float(v), 3) for v in accumulated(loss, jnp.float32(2), jnp.arange(6, dtype="float32"), 3)]
     [36.667, 36.667]
     """
     if count == 1 and isinstance(weight, float) and weight == 1:
