@@ -121,8 +121,8 @@ plt.show()
 # On $k$ devices each has its share $X_i$ of the examples and its own copy of $W$. Making copies is a linear map,
 # $W \mapsto (W, \dots, W)$, and
 #
-# $$\big\langle (W, \dots, W),\; (U_1, \dots, U_k) \big\rangle = \textstyle\sum_i \langle W, U_i\rangle
-#   = \big\langle W,\; \sum_i U_i \big\rangle,$$
+# $$\langle (W, \dots, W),\; (U_1, \dots, U_k) \rangle = \textstyle\sum_i \langle W, U_i\rangle
+#   = \langle W,\; \sum_i U_i \rangle,$$
 #
 # so **its adjoint is a sum over devices**: a `psum`. Each device computes $X_i^\top dY_i$ from what it has, and
 # $dW = \sum_i X_i^\top dY_i$. It is the same sum over examples as ever, $dW = X^\top dY$, in two stages.
