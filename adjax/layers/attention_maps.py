@@ -135,7 +135,7 @@ def _cotangents(sight: Sight, zeros: Any, total: Array | None, first: Any, opera
     def block(sums: Sums, i: Any, band: Band) -> tuple[Sums, Array]:
         place = place_of(i, band, w.k.shape[2], sight)
         k, q, dO = keys_of(w.k, place), rows_of(w.q, place), rows_of(dO_, place)
-        A, dA, slope = _of_cotangents(w, rows, dO_, place, sight)
+        A, dA, slope = _of_cotangents(w, rows, dO_, place, sight)               # (b, g, r, t, s) each
         dS_ = A * (dA - _mean(A * dA, mean, place))                             # (b, g, r, t, s)
         dS = sight.scale * steep(dS_, slope)                                    # (b, g, r, t, s)
         dQ = contract("bgrts,bgsd->bgrtd", dS, k)                               # (b, g, r, t, d)
@@ -217,10 +217,10 @@ def _tangent(sight: Sight, _: None, first: Any, operands: Any) -> tuple[None, Ar
 
     def block(i: Any, band: Band) -> Array:
         place = place_of(i, band, w.k.shape[2], sight)
-        A, AδS = _of_tangents(w, rows, δw, place, sight)
+        A, AδS = _of_tangents(w, rows, δw, place, sight)                        # (b, g, r, t, s) each
         δA = AδS - A * _mean(AδS, mean, place)                                  # (b, g, r, t, s)
         average = lambda a, v: contract("bgrts,bgse->bgrte", a, keys_of(v, place))
-        return average(A, δw.v) + average(δA, w.v)
+        return average(A, δw.v) + average(δA, w.v)                              # (b, g, r, t, e)
 
     return None, joined([mapped(block, band) for band in bands(w.sizes, sight)])
 

@@ -149,7 +149,7 @@ def _ring_attention(at: Operands, ring: Ring) -> Array:
 
 def _ring_attention_fwd(at: Operands, ring: Ring) -> tuple[Float[Array, "b t h e"], AttentionResiduals]:
     part = lambda sight, k, v: forward(_facing(at, k, v), sight)
-    O, rows = _once_round(ring, part, _merged, at.k, at.v)
+    O, rows = _once_round(ring, part, _merged, at.k, at.v)                      # (b, t, h, e), (b, h, t) twice
     return O.astype(at.v.dtype), AttentionResiduals(at, rows)
 
 

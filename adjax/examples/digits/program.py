@@ -69,7 +69,8 @@ def show_training(options: Options, data: Digits, terminal: Terminal, interrupt:
         tell = lambda at: show(at.step, f"loss {at.train_loss:.3f}", f"test accuracy {at.test_accuracy:.1%}")
         with saving.opened(options, saving.named(options, MATTERS), "digits") as saved:
             training = train(options, data, tell, lambda: interrupt.requested, saved)
-    seconds = f"{training.checkpoints[-1].step} steps in {time.perf_counter() - start:.1f} s, compilation included"
+    steps = training.checkpoints[-1].step - training.checkpoints[0].step
+    seconds = f"{steps} steps in {time.perf_counter() - start:.1f} s, compilation included"
     terminal.print(terminal.paint(seconds, "dim") + "\n")
     apply = network(options.model).spelled
     read = jax.jit(functools.partial(logits, dtype=options.dtype, apply=apply))
