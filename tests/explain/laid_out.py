@@ -1,13 +1,6 @@
-"""The decoder of `python -m adjax train text`, block after block, laid out over devices, and what its programs send.
-
-Its layers and the sizes of its parameters are those of the example. q, k and v, gate and up each have an axis of their
-own, so that each device has whole heads, and nothing need move to split them.
-"""
+"""The decoder of `python -m adjax train text` laid out over devices, block after block and not in a loop."""
 
 import functools
-import math
-import re
-from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -15,28 +8,16 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import adjax
-from adjax import Decoder
-
-KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
-BLOCK = "attention_norm", "qkv", "mixed", "swiglu_norm", "gate_up", "down"
+from adjax import AffineParams, Decoder
+from adjax.examples.text.decoder import SPELLED, Block, run_block
 
 
 def params_like(of: Decoder, dtype=jnp.float32):
     """The types of the parameters."""
     d, f, v = of.width, of.between, of.vocabulary
-    block = dict(zip(BLOCK, ((d,), (d, 3, d), (d, d), (d,), (d, 2, f), (f, d)), strict=True))
+    block = Block((d,), (d, 3, d), AffineParams((d, d), None), (d,), (d, 2, f), AffineParams((f, d), None))
     shapes = {"table": (v, d), "blocks": [block] * of.depth, "norm": (d,), "words": (d, v)}
     return jax.tree.map(lambda shape: jax.ShapeDtypeStruct(shape, dtype), shapes, is_leaf=lambda x: type(x) is tuple)
-
-
-def run_block(p, x, heads):
-    several = lambda W, x: jnp.unstack(adjax.einsum("dkp,btd->btkp", W, x), axis=2)
-    q, k, v = (y.reshape(*y.shape[:2], heads, -1) for y in several(p["qkv"], norm(p["attention_norm"], x)))
-    positions = jnp.arange(x.shape[1])
-    q, k = (adjax.rotary(y, positions) for y in (q, k))
-    mixed = adjax.attention(q, k, v, causal=True)
-    x = x + adjax.affine((p["mixed"], None), mixed.reshape(x.shape))
-    return x + adjax.affine((p["down"], None), adjax.swiglu(*several(p["gate_up"], norm(p["swiglu_norm"], x))))
 
 
 def norm(scale, x):
@@ -45,16 +26,17 @@ def norm(scale, x):
 
 def loss(of: Decoder, params, ids):
     """Its blocks are no loop: XLA counts the body of a loop once."""
-    block = jax.checkpoint(run_block, static_argnums=2) if of.remat else run_block
+    run = lambda p, x: run_block(p, x, SPELLED, of.width // of.heads)
+    block = jax.checkpoint(run) if of.remat else run
     x = adjax.embed(params["table"], ids[:, :-1])
     for p in params["blocks"]:
-        x = block(p, x, of.heads)
+        x = block(p, x)
     return adjax.linear_cross_entropy((params["words"], None), norm(params["norm"], x), ids[:, 1:])
 
 
 def layout(of: Decoder, columns, rows):
     """Of the parameters: split by heads, features between and words, those of norms whole."""
-    block = dict(zip(BLOCK, (P(), P(columns[0], None, columns[1]), P(*rows)) * 2, strict=True))
+    block = Block(*(P(), P(columns[0], None, columns[1]), AffineParams(P(*rows), None)) * 2)
     return {"table": P(*rows), "blocks": [block] * of.depth, "norm": P(), "words": P(*columns)}
 
 
@@ -72,12 +54,3 @@ def compiled(of: Decoder, data: int = 1, tensor: int = 1, fsdp: int = 1):
     step = jax.value_and_grad(lambda params, ids: loss(of, params, ids))
     with jax.set_mesh(mesh):
         return jax.jit(step, out_shardings=(NamedSharding(mesh, P()), places)).lower(params, ids).compile()
-
-
-def sent(program) -> Counter:
-    """Bytes of the arrays of all collectives of a compiled program, by kind."""
-    found: Counter = Counter()
-    for types, kind in re.findall(rf"= (.*?) ({KINDS})(?:-start)?\(", program.as_text()):
-        for bits, shape in re.findall(r"[a-z]+(\d+)\[([\d,]*)\]", types):
-            found[kind] += int(bits) // 8 * math.prod(map(int, filter(None, shape.split(","))))
-    return found

@@ -12,14 +12,15 @@ from jax.sharding import PartitionSpec as P
 import adjax
 from adjax import DECODERS, HARDWARE, Decoder, Degrees, Hardware, predict, saved_residuals
 from adjax.__main__ import main
-from adjax.examples.text.decoder import init
+from adjax.examples.text.decoder import SPELLED, init, run_block
 from adjax.examples.text.options import Options
 from adjax.examples.text.train import make_optimizer
 from adjax.explain.cost import count
 from adjax.explain.cost_layers import Pass
 from adjax.explain.hardware import Collective
 from adjax.explain.saved import Differentiated
-from tests.explain.laid_out import compiled, loss, norm, params_like, run_block, sent
+from tests.examples.collectives import collectives
+from tests.explain.laid_out import compiled, loss, norm, params_like
 
 pytestmark = pytest.mark.shared
 
@@ -123,7 +124,8 @@ def test_flops_of_the_update():
 def test_what_is_kept_is_what_the_backward_pass_holds(dtype):
     decoder = replace(SMALL, dtype=dtype)
     params, x, ids = params_like(decoder, dtype), of(3, 32, 64, dtype=dtype), of(3, 32, dtype=jnp.int32)
-    saved = saved_residuals(lambda p, x: run_block(p, x, decoder.heads), params["blocks"][0], x)
+    e = decoder.width // decoder.heads
+    saved = saved_residuals(lambda p, x: run_block(p, x, SPELLED, e), params["blocks"][0], x)
     held = sum(s.bytes for s in saved if not s.origin.startswith("args[0]"))          # args[0]: the parameters
     layers = named(decoder)
     assert held == sum(layer.times * layer.kept for layer in layers.values() if layer.in_block) / decoder.depth
@@ -184,7 +186,7 @@ def test_compiled_programs(name):
     prediction = predict(decoder, degrees, CHIP)
     flops = prediction.flops - prediction.layers[-1].forward.flops                     # without the update
     assert program.cost_analysis()["flops"] == pytest.approx(flops, rel=0.02)
-    assert sent(program) == Counter({"all-reduce": bytes_of(prediction.passes, "all-reduce")})
+    assert collectives(program).bytes == Counter({"all-reduce": bytes_of(prediction.passes, "all-reduce")})
     held, memory = program.memory_analysis(), prediction.memory
     ids = 4 * decoder.batch // degrees.data * (decoder.context + 1)
     assert held.argument_size_in_bytes == memory.parameters + ids
@@ -197,7 +199,8 @@ def test_fsdp_gathers_every_matrix():
     norms = 4 * 128 * 5                                                                # bytes, not split here
     forward = [(layer.times, layer.forward) for layer in predict(decoder, Degrees(fsdp=4), CHIP).layers]
     gathered = bytes_of(forward, "all-gather") - norms
-    assert sent(compiled(decoder, 1, 1, 4)) == {"all-gather": gathered, "all-reduce": 4 * decoder.parameters + 4}
+    said = collectives(compiled(decoder, 1, 1, 4)).bytes
+    assert said == {"all-gather": gathered, "all-reduce": 4 * decoder.parameters + 4}
 
 
 def test_attention_over_a_sequence_gathers_keys_and_values_and_scatters_their_cotangents():
@@ -215,7 +218,7 @@ def test_attention_over_a_sequence_gathers_keys_and_values_and_scatters_their_co
         return O, back(dO)
 
     x = jax.ShapeDtypeStruct((3, 32, 4, 16), jnp.float32, sharding=jax.sharding.NamedSharding(mesh, spec))
-    found = sent(jax.jit(both).lower(x, x, x, x).compile())
+    found = collectives(jax.jit(both).lower(x, x, x, x).compile()).bytes
     layer = named(SMALL, Degrees(sequence=4))["attention"]
     assert found["all-gather"] == bytes_of([(1, layer.forward)], "all-gather")
     assert 4 * found["reduce-scatter"] == bytes_of([(1, layer.backward)], "reduce-scatter")     # XLA has a part's bytes
