@@ -20,6 +20,7 @@ from adjax.examples.parallel.options import Axes, MeshOptions, spelled
 from adjax.examples.readers import BadOption
 
 BATCH = "data", "fsdp"
+TOKENS = *BATCH, "sequence"
 DEVICE_FLAG = "--xla_force_host_platform_device_count"
 
 
@@ -33,6 +34,11 @@ class Placement(NamedTuple):
     def batch(self) -> tuple[str, ...]:
         """The axes over which examples are split."""
         return tuple(name for name in BATCH if name in self.mesh.shape)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The axes over which all that a loss is the mean of is split: examples, and what they are sequences of."""
+        return tuple(name for name in TOKENS if name in self.mesh.shape)
 
     def size(self, *names: str) -> int:
         """The devices along some axes; 1 along one that the mesh has not."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from functools import partial
 from typing import Protocol
 
 from ..readers import BadOption, integer
@@ -11,6 +13,7 @@ AXES = {
     "data": "splits the examples of a batch",
     "fsdp": "splits them too, and every parameter and all of the optimizer's state (ZeRO-3)",
     "model": "splits the features between two products",
+    "sequence": "splits the characters of an example",
 }
 MODES = ("auto", "explicit", "shard_map")
 DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16", "f64": "float64"}
@@ -46,8 +49,11 @@ class MeshOptions(Protocol):
         """The name of the layers' dtype."""
 
 
-def add_arguments(parser: argparse.ArgumentParser, dtypes: tuple[str, ...], dtype_help: str) -> None:
-    """Declare them with their meanings, bounds and defaults."""
+def add_arguments(
+    parser: argparse.ArgumentParser, dtypes: tuple[str, ...], dtype_help: str, axes: Iterable[str] = tuple(AXES)
+) -> None:
+    """Declare them with their meanings, bounds and defaults, and with the axes that a program has."""
+    axes = tuple(axes)
     parser.add_argument(
         "--dtype",
         type=dtype_name,
@@ -57,11 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser, dtypes: tuple[str, ...], dtyp
     )
     parser.add_argument(
         "--mesh",
-        type=mesh,
+        type=partial(mesh, known=axes),
         metavar="AXIS=N,...",
         default=(),
         help="train on a mesh of devices, as data=4,model=2. "
-        + "; ".join(f"{name} {meaning}" for name, meaning in AXES.items()),
+        + "; ".join(f"{name} {meaning}" for name, meaning in AXES.items() if name in axes),
     )
     parser.add_argument(
         "--mode",
@@ -88,7 +94,7 @@ def dtype_name(text: str) -> str:
     return DTYPES.get(text, text)
 
 
-def mesh(text: str) -> Axes:
+def mesh(text: str, known: tuple[str, ...] = tuple(AXES)) -> Axes:
     """A reader of axes and their sizes.
 
     >>> mesh("data=4,model=2")
@@ -99,8 +105,8 @@ def mesh(text: str) -> Axes:
         raise argparse.ArgumentTypeError(f"must be axes and their sizes like data=4,model=2, got {text!r}")
     names = [name for name, _, _ in pairs]
     for name in names:
-        if name not in AXES:
-            raise argparse.ArgumentTypeError(f"there is no axis {name!r}, only {', '.join(AXES)}")
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"there is no axis {name!r}, only {', '.join(known)}")
         if names.count(name) > 1:
             raise argparse.ArgumentTypeError(f"the axis {name} is given twice in {text!r}")
     return tuple((name, int(size)) for name, _, size in pairs)

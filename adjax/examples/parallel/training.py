@@ -53,9 +53,9 @@ def on_each_device(on: Placement, f: Callable[..., Any], layouts: Layouts) -> Ca
     """
 
     def one(params: Params, batch: Any, weight: Any) -> tuple[Array, Params]:
-        own, batch = jax.tree.map(lambda x: vary(x, on.batch), (params, batch))
-        value, gradient = f(own, batch, weight / on.size(*on.batch))
-        return lax.psum(value, on.batch), jax.tree.map(cotangent_like, params, gradient)
+        own, batch = jax.tree.map(lambda x: vary(x, on.tokens), (params, batch))
+        value, gradient = f(own, batch, weight / on.size(*on.tokens))
+        return lax.psum(value, on.tokens), jax.tree.map(cotangent_like, params, gradient)
 
     in_specs = layouts, P(on.batch), P()
     return jax.shard_map(one, mesh=on.mesh, in_specs=in_specs, out_specs=(P(), layouts))

@@ -55,10 +55,12 @@ class Layers(NamedTuple):
     affine: Callable[[AffineParams, Array], Array]
     rotary: Callable[[Array, Array], Array]
     attention: Callable[[Array, Array, Array], Array]
+    split_attention: Callable[[Array, Array, Array], Array] # of a device's part of the characters, along `sequence`
     swiglu: Callable[[Array, Array], Array]
     linear_cross_entropy: Callable[..., Array]
     ready: Callable[[Any], Any] = lambda params: params     # parameters as they are stored ↦ as the layers take them
     again: Callable[[Any], Any] = lambda block: block       # a block that computes something again backwards
+    part: Callable[[Array], Array] = lambda ids: ids        # of the characters, those that a device has
 
 
 def features(params: Params, ids: Array, layers: Layers, *, heads: int, remat: bool = False) -> Array:
@@ -87,8 +89,8 @@ def loss(params: Params, ids: Array, layers: Layers, *, heads: int, dtype: Any, 
     """The mean cross-entropy of every next character, in nats: ids[b, t + 1] -> a number."""
     cast = jax.tree.map(lambda p: p.astype(dtype), params)
     ready = layers.ready(cast._replace(blocks=None))._replace(blocks=cast.blocks)
-    x = features(ready, ids[:, :-1], layers, heads=heads, remat=remat)
-    return layers.linear_cross_entropy(ready.characters, x, ids[:, 1:]).astype(jnp.float32)
+    x = features(ready, layers.part(ids[:, :-1]), layers, heads=heads, remat=remat)
+    return layers.linear_cross_entropy(ready.characters, x, layers.part(ids[:, 1:])).astype(jnp.float32)
 
 
 def init(key: Array, options: Options, vocabulary: int) -> Params:
@@ -117,7 +119,8 @@ SPELLED = Layers(
     several=functools.partial(adjax.einsum, "dkp,btd->btkp"),
     affine=adjax.affine,
     rotary=adjax.rotary,
-    attention=lambda q, k, v: adjax.attention(q, k, v, causal=True),
+    attention=functools.partial(adjax.attention, causal=True),
+    split_attention=functools.partial(adjax.ring_attention, axis_name="sequence", causal=True),
     swiglu=adjax.swiglu,
     linear_cross_entropy=adjax.linear_cross_entropy,
 )

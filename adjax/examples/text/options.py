@@ -100,6 +100,7 @@ def chosen(given: argparse.Namespace) -> Options:
         (options.heads, "heads", "model", model),
         (features_between(options.width), "features of swiglu", "model", model),
         (options.width, "features", "fsdp and model", fsdp * model),
+        (options.context, "characters", "sequence", parallel.size(options, "sequence")),
     ):
         if count % devices:
             raise BadOption(f"--mesh: {count} {what} do not divide over the {devices} devices of {axes}")

@@ -40,6 +40,14 @@ def rotary(x: Array, positions: Array) -> Array:
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
+def split_attention(q: Array, k: Array, v: Array) -> Array:
+    """A device's own characters look at all of those before: keys and values are gathered along `sequence`."""
+    t, first = q.shape[1], q.shape[1] * jax.lax.axis_index("sequence")
+    k, v = (jax.lax.all_gather(x, "sequence", axis=1, tiled=True) for x in (k, v))
+    seen = first + jnp.arange(t)[:, None] >= jnp.arange(k.shape[1])                # (t, s)
+    return jax.nn.dot_product_attention(q, k, v, mask=seen[None, None])
+
+
 def linear_cross_entropy(params: AffineParams, x: Array, labels: Array, axis_name: str | None = None) -> Array:
     """The mean over all characters, of logits in float32; with the name of an axis, of logits split over devices."""
     logits = affine(params, x).astype(jnp.float32)
@@ -59,7 +67,8 @@ PLAIN = Layers(
     several=functools.partial(jnp.einsum, "dkp,btd->btkp"),
     affine=affine,
     rotary=rotary,
-    attention=lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=True),
+    attention=functools.partial(jax.nn.dot_product_attention, is_causal=True),
+    split_attention=split_attention,
     swiglu=lambda gate, up: jax.nn.silu(gate) * up,
     linear_cross_entropy=linear_cross_entropy,
 )

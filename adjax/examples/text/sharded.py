@@ -59,9 +59,9 @@ def layers_on(on: Placement | None, layers: Layers, vocabulary: int) -> Layers:
     if on is None:
         return layers
     if on.mode == "shard_map":
-        told = _spelled_out(layers) if "model" in on.mesh.shape else layers
+        told = _spelled_out(on, layers)
     elif on.mode == "explicit":
-        told = _with_layouts(on, layers) if layers == PLAIN else layers
+        told = _with_layouts(on, layers) if layers == PLAIN else _in_parts(on, layers)
     else:
         told = _laid_out(on, layers)
     told = told._replace(ready=partial(_ready, on, vocabulary))
@@ -75,8 +75,8 @@ def _kept(primitive: Any, *operands: Any, **options: Any) -> bool:
 
 def _laid_out(on: Placement, layers: Layers) -> Layers:
     """The compiler is told that x is whole between two layers, which makes a sum of what they have in parts."""
-    x = on.spec(BATCH, None, None)
-    return layers._replace(
+    x = on.spec(BATCH, "sequence", None)
+    return _in_parts(on, layers)._replace(
         embed=lambda table, ids: on.laid_out(layers.embed(table, ids), x),
         affine=lambda params, y: on.laid_out(layers.affine(params, y), x),
     )
@@ -84,8 +84,8 @@ def _laid_out(on: Placement, layers: Layers) -> Layers:
 
 def _with_layouts(on: Placement, layers: Layers) -> Layers:
     """Plain layers that must be told the layout of their results where types have them, and left to the compiler."""
-    x, heads = on.spec(BATCH, None, None), on.spec(BATCH, None, "model", None)
-    return layers._replace(
+    x, heads = on.spec(BATCH, "sequence", None), on.spec(BATCH, "sequence", "model", None)
+    return _in_parts(on, layers)._replace(
         embed=auto_axes(layers.embed, out_sharding=x),
         affine=auto_axes(layers.affine, out_sharding=x),
         attention=auto_axes(layers.attention, out_sharding=heads),
@@ -93,10 +93,50 @@ def _with_layouts(on: Placement, layers: Layers) -> Layers:
     )
 
 
+def _in_parts(on: Placement, layers: Layers) -> Layers:
+    """Where `sequence` splits the characters: they lie so, and on each device what looks at more than one is spelled."""
+    if "sequence" not in on.mesh.shape:
+        return layers
+    rows = lambda examples: (*on.batch_spec(examples), None)[0]
+    run = partial(jax.shard_map, mesh=on.mesh)
+
+    def attention(q: Array, k: Array, v: Array) -> Array:
+        heads = on.spec(rows(len(q)), "sequence", "model", None)
+        return run(layers.split_attention, in_specs=heads, out_specs=heads)(q, k, v)
+
+    def linear_cross_entropy(params: AffineParams, x: Array, labels: Array) -> Array:
+        tokens = on.spec(rows(len(x)), "sequence")
+        own = partial(layers.linear_cross_entropy, axis_name="model" if "model" in on.mesh.shape else None)
+        mean = lambda *of: lax.pmean(own(*of), [name for entry in tokens for name in _names(entry)])
+        columns = AffineParams(on.spec(None, "model"), on.spec("model"))
+        return run(mean, in_specs=(columns, tokens, tokens), out_specs=P())(params, x, labels)
+
+    part = lambda ids: on.laid_out(ids, on.spec(rows(len(ids)), "sequence"))
+    return layers._replace(part=part, attention=attention, linear_cross_entropy=linear_cross_entropy)
+
+
 # Each device on its own
 
-def _spelled_out(layers: Layers) -> Layers:
-    """What a device computes of its part of the features, and says to others."""
+def _spelled_out(on: Placement, layers: Layers) -> Layers:
+    """What a device computes of its part of the characters and of the features, and says to others."""
+    if "sequence" in on.mesh.shape:
+        layers = _own_characters(on, layers)
+    return _own_features(layers) if "model" in on.mesh.shape else layers
+
+
+def _own_characters(on: Placement, layers: Layers) -> Layers:
+
+    def part(ids: Array) -> Array:
+        t = ids.shape[1] // on.size("sequence")
+        return lax.dynamic_slice_in_dim(ids, t * lax.axis_index("sequence"), t, axis=1)     # (b, n t) -> (b, t)
+
+    def rotary(x: Array, positions: Array) -> Array:
+        return layers.rotary(x, len(positions) * lax.axis_index("sequence") + positions)
+
+    return layers._replace(part=part, rotary=rotary, attention=layers.split_attention)
+
+
+def _own_features(layers: Layers) -> Layers:
 
     def embed(table: Array, ids: Array) -> Array:
         first = len(table) * lax.axis_index("model")
