@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax import Array, lax
+from jax.sharding import PartitionSpec
 
 from ..adjoint import is_inexact
+from ..adjoint.cotangent import varying
 from ..adjoint.linear_map import LinearMap
 from .saved import Differentiated
 
@@ -73,11 +76,12 @@ def count(f: Callable[..., Any], *args: Any) -> int:
     return _of_program(jax.make_jaxpr(f)(*args).jaxpr)
 
 
-def _of_program(program: Any) -> int:
-    return sum(map(_of_equation, program.eqns))
+def _of_program(program: Any, mesh: Any = None) -> int:
+    """On one device of the mesh of an enclosing `shard_map`."""
+    return sum(_of_equation(equation, mesh) for equation in program.eqns)
 
 
-def _of_equation(equation: Any) -> int:
+def _of_equation(equation: Any, mesh: Any) -> int:
     name, params = equation.primitive.name, equation.params
     size = lambda variables: sum(math.prod(v.aval.shape) for v in variables)
     if name == "dot_general":
@@ -90,11 +94,26 @@ def _of_equation(equation: Any) -> int:
         floating = is_inexact(equation.invars[-1].aval)             # a loop's counter is none
         return floating * size(equation.outvars if name in ARITHMETIC else equation.invars[:1])
     if name == "cond":
-        return max(_of_program(_opened(branch)) for branch in params["branches"])
+        return max(_of_program(_opened(branch), mesh) for branch in params["branches"])
     if isinstance(params.get("fun"), LinearMap):                    # a lifted rule
-        return count(params["fun"], *(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars))
-    inner = sum(map(_of_program, _programs(params)))
+        return _of_map(params["fun"], [v.aval for v in equation.invars], mesh)
+    if name == "shard_map":
+        mesh = params["mesh"]
+    inner = sum(_of_program(program, mesh) for program in _programs(params))
     return inner * params["length"] if name == "scan" else inner
+
+
+def _of_map(f: LinearMap, types: Sequence[Any], mesh: Any) -> int:
+    """With operands of these types, on a mesh those of one device: `f` may name its axes."""
+    shapes = [jax.ShapeDtypeStruct(t.shape, t.dtype) for t in types]
+    if mesh is None:
+        return count(f, *shapes)
+
+    def on_a_device(*operands: Array) -> tuple[()]:
+        f(*(lax.pcast(x, tuple(varying(t)), to="varying") for x, t in zip(operands, types, strict=True)))
+        return ()
+
+    return count(jax.shard_map(on_a_device, mesh=mesh, in_specs=PartitionSpec(), out_specs=()), *shapes)
 
 
 def _programs(params: Any) -> Iterator[Any]:

@@ -9,9 +9,9 @@ between, v words of the vocabulary; c bytes an entry.
 - Bytes are those of operands and results, each moved once a pass: within a layer all is fused, between layers nothing
   stays on the chip. Scores of attention and logits of the loss are float32 and, as they stand between two products, go
   to memory and back (`SCORE_BYTES`, `LOGIT_BYTES`) unless the decoder says that a kernel keeps them on the chip.
-- Collectives are those of `tensor` as Megatron-LM splits it (columns, then rows), of `sequence`, which gathers keys and
-  values, and of parameters: gathered over `fsdp` for each pass that reads them, their gradients summed. Sums are
-  float32.
+- Collectives are those of `tensor` as Megatron-LM splits it (columns, then rows), of `sequence`, along which keys and
+  values go round a ring, and of parameters: gathered over `fsdp` for each pass that reads them, their gradients summed.
+  Sums are float32. The last chip of a ring has the most to do, and all wait for it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .hardware import Collective, Degrees
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
 WIDE = 4                                # bytes of float32
 SCORE_BYTES = 5 * WIDE, 12 * WIDE       # forward: S out, in twice, P out, in; backward: S, A, dA, dS likewise
+MEAN_BYTES = 5 * WIDE                   # S out, in, dA out, A and dA in
 LOGIT_BYTES = 7 * WIDE                  # Z out, in three times, dZ out, in twice
 ADAMW_FLOPS = 25                        # a parameter: moments, update, decay, clipping
 ADAMW_BYTES = 8 * WIDE                  # gradient in twice; parameter and both moments in and out
@@ -137,7 +138,7 @@ def layers_of(decoder: Decoder, degrees: Degrees) -> list[Layer]:
         norm._replace(times=2, recomputed=True),
         _affine("qkv", of, d, 3 * own, backward=_summed(m, of.n * d)),
         _rotary(of),
-        _attention(of, decoder, degrees),
+        _attention(of, decoder) if degrees.sequence == 1 else _ring_attention(of, decoder, degrees.sequence),
         _affine("mixed", of, own, d, forward=_summed(m, of.n * d)),
         _affine("gate_up", of, d, 2 * of.f, backward=_summed(m, of.n * d)),
         _swiglu(of),
@@ -187,23 +188,35 @@ def _rotary(of: Sizes) -> Layer:
     return Layer("rotary", 1, forward, backward, WIDE * of.t, recomputed=True)          # positions, of both
 
 
-def _attention(of: Sizes, decoder: Decoder, degrees: Degrees) -> Layer:
-    """A band of queries ends at the last key that it sees; queries that are sharded look at all keys."""
-    x, rows = of.n * of.h * of.e, of.n * of.h
-    seen = (decoder.bands + 1) / (2 * decoder.bands) if degrees.sequence == 1 else 1
-    scores = rows * of.s * seen
-    keys = degrees.sequence * x                                     # of all chips along the sequence
-    gathered = _collectives("all-gather", degrees.sequence, 2 * of.c * keys, "sequence")
-    scattered = _collectives("reduce-scatter", degrees.sequence, 2 * WIDE * keys, "sequence")
-    again = () if decoder.remat else gathered                       # with remat the forward pass, run again, does it
+def _attention(of: Sizes, decoder: Decoder) -> Layer:
+    """A band of queries ends at the last key that it sees."""
+    x, rows, seen = of.n * of.h * of.e, of.n * of.h, (decoder.bands + 1) / (2 * decoder.bands)
+    scores = rows * of.t * seen
     moved = (0, 0) if decoder.fused else SCORE_BYTES
-    forward = Pass(4 * scores * of.e + 6 * scores + x + 3 * rows,
-                   of.c * (2 * x + 2 * keys) + moved[0] * scores, gathered, True)       # S = Q Kᵀ, O = A V
-    added = 2 * decoder.bands * seen * keys                         # each band adds to dK and dV
-    backward = Pass(10 * scores * of.e + 10 * scores + added + rows,                    # S, dA, dQ, dK, dV
-                    of.c * (3 * x + 4 * keys) + moved[1] * scores, again + scattered, True)
-    live = of.c * (3 * x + 4 * keys)
-    return Layer("attention", 1, forward, backward, of.c * 3 * x + 2 * WIDE * rows, recomputed=True, live=live)
+    forward = Pass(4 * scores * of.e + 6 * scores + x + 3 * rows, 4 * of.c * x + moved[0] * scores, (),
+                   True)                                                                # S = Q Kᵀ, O = A V
+    added = 2 * decoder.bands * seen * x                            # each band adds to dK and dV
+    backward = Pass(10 * scores * of.e + 10 * scores + added + rows, 7 * of.c * x + moved[1] * scores, (),
+                    True)                                                               # S, dA, dQ, dK, dV
+    return Layer("attention", 1, forward, backward, of.c * 3 * x + 2 * WIDE * rows, recomputed=True, live=7 * of.c * x)
+
+
+def _ring_attention(of: Sizes, decoder: Decoder, n: int) -> Layer:
+    """Of the last of n chips: its own block, and then all others, which it sees whole. Backward they come twice."""
+    own, x, rows = _attention(of, decoder), of.n * of.h * of.e, of.n * of.h
+    scores, visits = rows * of.t, n - 1
+    mean, there, back = (0, 0, 0) if decoder.fused else (MEAN_BYTES, *SCORE_BYTES)
+    seen = scores * (decoder.bands + 1) / (2 * decoder.bands)       # of its own block
+    shift = _collectives("collective-permute", n, 2 * of.c * x * visits, "sequence")    # of K and V
+    home = _collectives("collective-permute", n, 2 * WIDE * x * n, "sequence")          # of dK and dV
+    forward = Pass(visits * (4 * scores * of.e + 6 * scores + x + 3 * rows + 3 * x + 10 * rows),
+                   visits * (4 * of.c * x + there * scores), shift, True)
+    means = Pass((seen + visits * scores) * (4 * of.e + 8), n * 4 * of.c * x + mean * (seen + visits * scores), shift,
+                 True)                                                                  # S, dA
+    backward = Pass(visits * (10 * scores * of.e + 8 * scores + 3 * x), visits * (7 * of.c * x + 4 * WIDE * x
+                    + back * scores), shift + home, True)
+    live = 8 * of.c * x + 5 * WIDE * x                              # with guests, and dQ, dK, dV, two on their way
+    return own._replace(forward=own.forward.plus(forward), backward=own.backward.plus(means).plus(backward), live=live)
 
 
 def _swiglu(of: Sizes) -> Layer:

@@ -64,7 +64,7 @@ class Degrees:
         data: examples; every part has all parameters.
         fsdp: examples, and parameters, gradients and optimizer state with them (ZeRO-3): gathered layer by layer.
         tensor: heads, features between and vocabulary.
-        sequence: tokens of an example; attention gathers keys and values.
+        sequence: tokens of an example; keys and values of attention go round a ring.
 
     >>> Degrees(data=2, fsdp=4, tensor=8).chips
     64
@@ -112,18 +112,18 @@ class Degrees:
 class Collective(NamedTuple):
     """What chips along some axes do together."""
 
-    kind: str                       # "all-reduce", "all-gather" or "reduce-scatter"
+    kind: str                       # "all-reduce", "all-gather", "reduce-scatter" or "collective-permute"
     axes: tuple[str, ...]
-    bytes: float                    # of the whole array: what an all-gather returns, what the others are given
+    bytes: float                    # an all-gather returns so many, a chip of a permute sends them, others are given them
 
     def sent(self, degrees: Degrees) -> float:
-        """Bytes that a chip sends: round a ring, the least there is.
+        """Bytes that a chip sends: round a ring, the least that gathers and sums.
 
         >>> Collective("all-reduce", ("data",), 1000.0).sent(Degrees(data=4))
         1500.0
         """
         n = degrees.of(self.axes)
-        return (2 if self.kind == "all-reduce" else 1) * self.bytes * (n - 1) / n
+        return self.bytes * {"all-reduce": 2 * (n - 1) / n, "collective-permute": 1}.get(self.kind, (n - 1) / n)
 
     def seconds(self, degrees: Degrees, hardware: Hardware) -> float:
         """Over links within a domain; beyond it, all chips of a group that share a domain share the way out."""

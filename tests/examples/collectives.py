@@ -10,21 +10,26 @@ OPERATION = re.compile(
     r"(?P<kind>all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)(-start)?\("
 )
 RESULT = re.compile(r"([a-z]+)(\d+)\[([\d,]*)\]")
+LOOP = re.compile(r'body=%?([\w.-]+).*"known_trip_count":\{"n":"(\d+)"\}')
 
 
 class Collectives(NamedTuple):
-    """By kind; what is in the body of a loop counts once."""
+    """By kind."""
 
     count: Counter
     bytes: Counter
 
 
-def collectives(compiled):
+def collectives(compiled, turns=False):
+    """What is in the body of a loop counts once; with `turns` as often as that runs, a loop within a loop left aside."""
     count, size = Counter(), Counter()
-    for line in compiled.as_text().splitlines():
-        if found := OPERATION.search(line):
-            kind = found["kind"]
-            count[kind] += 1
-            for _, bits, shape in RESULT.findall(found["results"]):
-                size[kind] += int(bits) // 8 * math.prod(int(n) for n in shape.split(",") if n)
+    program = compiled.as_text()
+    times = {body: int(n) for body, n in LOOP.findall(program)} if turns else {}
+    for computation in program.split("\n\n"):
+        often = times.get(computation.strip().split(" ", 1)[0].lstrip("%"), 1)
+        for line in computation.splitlines():
+            if found := OPERATION.search(line):
+                count[found["kind"]] += often
+                for _, bits, shape in RESULT.findall(found["results"]):
+                    size[found["kind"]] += often * int(bits) // 8 * math.prod(int(n) for n in shape.split(",") if n)
     return Collectives(count, size)

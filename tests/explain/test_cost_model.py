@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -203,27 +204,31 @@ def test_fsdp_gathers_every_matrix():
     assert said == {"all-gather": gathered, "all-reduce": 4 * decoder.parameters + 4}
 
 
-def test_attention_over_a_sequence_gathers_keys_and_values_and_scatters_their_cotangents():
-    """Again XLA merges the gathers of the two passes."""
-    mesh, spec = jax.make_mesh((4,), ("sequence",), (jax.sharding.AxisType.Auto,)), P(None, "sequence")
-    everywhere = lambda x: jax.lax.all_gather(x, "sequence", axis=1, tiled=True)
+def ring(n):
+    """Attention of a sequence over n devices."""
+    mesh = jax.make_mesh((n,), ("sequence",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:n])
+    spec = P(None, "sequence")
+    f = partial(adjax.ring_attention, axis_name="sequence", causal=True)
+    return jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=spec)
 
-    def attention(q, k, v):
-        t = q.shape[1]
-        seen = t * jax.lax.axis_index("sequence") + jnp.arange(t)[:, None] >= jnp.arange(4 * t)
-        return adjax.attention(q, everywhere(k), everywhere(v), mask=seen)
 
-    def both(q, k, v, dO):
-        O, back = jax.vjp(jax.shard_map(attention, mesh=mesh, in_specs=(spec,) * 3, out_specs=spec), q, k, v)
-        return O, back(dO)
+def test_keys_and_values_go_round_a_ring():
+    n, heads = 4, of(3, 32, 4, 16)
+    back = jax.eval_shape(lambda *args: jax.vjp(ring(n), *args)[1], *[heads] * 3)
+    layer = named(SMALL, Degrees(sequence=n))["attention"]
+    programs = (ring(n), heads, heads, heads), (lambda back, dO: back(dO), back, heads)
+    for (f, *args), of_pass in zip(programs, (layer.forward, layer.backward), strict=True):
+        said = collectives(jax.jit(f).lower(*args).compile(), turns=True).bytes
+        assert said == {"collective-permute": bytes_of([(1, of_pass)], "collective-permute")}
+    again = named(replace(SMALL, remat=True), Degrees(sequence=n))["attention"].backward
+    assert again.collectives == layer.forward.collectives + layer.backward.collectives
 
-    x = jax.ShapeDtypeStruct((3, 32, 4, 16), jnp.float32, sharding=jax.sharding.NamedSharding(mesh, spec))
-    found = collectives(jax.jit(both).lower(x, x, x, x).compile()).bytes
-    layer = named(SMALL, Degrees(sequence=4))["attention"]
-    assert found["all-gather"] == bytes_of([(1, layer.forward)], "all-gather")
-    assert 4 * found["reduce-scatter"] == bytes_of([(1, layer.backward)], "reduce-scatter")     # XLA has a part's bytes
-    again = named(replace(SMALL, remat=True), Degrees(sequence=4))["attention"].backward
-    assert again.collectives == layer.backward.collectives                             # twice in all, with remat too
+
+def test_flops_of_a_ring_are_those_of_its_equations():
+    """Of its last device, which sees all keys; sums over the devices' parts are counted roughly."""
+    heads = of(2, 256, 4, 128)
+    layer = named(replace(SMALL, width=512, context=256, batch=2), Degrees(sequence=4))["attention"]
+    assert (layer.forward.flops, layer.backward.flops) == pytest.approx(counted(ring(4), heads, heads, heads), rel=0.01)
 
 
 def test_weak_scaling():
