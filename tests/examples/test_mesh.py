@@ -31,7 +31,7 @@ def misuse(capsys, *arguments):
         ("--mesh data=0", "argument --mesh: must be axes and their sizes like data=4,model=2, got 'data=0'"),
         ("--mesh data=-2", "argument --mesh: must be axes and their sizes like data=4,model=2, got 'data=-2'"),
         ("--mesh data=2,", "argument --mesh: must be axes and their sizes like data=4,model=2, got 'data=2,'"),
-        ("--mesh tensor=2", "argument --mesh: there is no axis 'tensor', only data, fsdp, model"),
+        ("--mesh tensor=2", "argument --mesh: there is no axis 'tensor', only data, fsdp, model, sequence"),
         ("--mesh data=2,data=2", "argument --mesh: the axis data is given twice in 'data=2,data=2'"),
         ("--mode pmap", "argument --mode: invalid choice: 'pmap'"),
         ("--mode explicit", "--mode: explicit is of a mesh, and no --mesh is given"),
@@ -58,6 +58,7 @@ def test_misuse_is_one_clear_line(capsys, program, options, said):
     [
         ("--mesh model=8", "--mesh: 4 heads do not divide over the 8 devices of model"),
         ("--mesh model=5 --heads 5 --width 20", "--mesh: 56 features of swiglu do not divide over the 5 devices of"),
+        ("--mesh sequence=3", "--mesh: 256 characters do not divide over the 3 devices of sequence"),
         ("--mesh fsdp=8 --heads 2 --width 20", "--mesh: 20 features do not divide over the 8 devices of fsdp and"),
     ],
 )  # fmt: skip

@@ -15,13 +15,14 @@ from adjax.examples.text.decoder import SPELLED, Block, init
 from adjax.examples.text.options import Options
 from adjax.examples.text.plain import PLAIN
 from adjax.examples.text.train import init_state, loss_and_gradient, make_step
+from adjax.layers import loss_linear
 from tests.conftest import DEVICES
 from tests.examples.collectives import collectives
 from tests.sharing import LATER, every_other
 
 pytestmark = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
 
-SMALL = Options(width=16, depth=2, heads=4, context=6, batch=8)
+SMALL = Options(width=16, depth=2, heads=4, context=8, batch=8)
 LAYERS = {"spelled": SPELLED, "plain": PLAIN}
 ROUNDING = {"float32": 2e-6, "bfloat16": 3e-2, "float16": 4e-3}
 
@@ -30,6 +31,8 @@ MESHES = {                         # characters, which over two devices do not a
     "model=4":        16,
     "fsdp=8":         16,
     "data=4,model=2": 13,
+    "sequence=4":     16,
+    "fsdp=2,sequence=2,model=2": 13,
 }  # fmt: skip
 CASES = every_other([(mode, axes, characters) for axes, characters in MESHES.items() for mode in MODES])
 COMPARED = "fsdp=8", "data=4,model=2"
@@ -43,7 +46,7 @@ def as_users_run_it():
 
 
 @cache
-def run(options, vocabulary, layers="spelled"):
+def run(options, vocabulary, layers="spelled", turns=False):
     """The loss and its gradient, the layouts of the gradient and of the parameters, and what the program says."""
     ids = np.random.default_rng(0).integers(0, vocabulary, (SMALL.batch, SMALL.context + 1), np.int32)
     with entered(options):
@@ -52,7 +55,7 @@ def run(options, vocabulary, layers="spelled"):
         program = f.lower(params, put(options, ids)).compile()
         value, gradient = program(params, put(options, ids))
     layouts = [(g.sharding, p.sharding, g.ndim) for g, p in zip(*map(jax.tree.leaves, (gradient, params)), strict=True)]
-    return jax.device_get((value, gradient)), layouts, collectives(program)
+    return jax.device_get((value, gradient)), layouts, collectives(program, turns)
 
 
 def on(axes, mode, **change):
@@ -115,6 +118,25 @@ def test_parameters_are_gathered_when_they_are_needed(mode):
     of_all, of_block = len(parameters(16)), len(Block._fields) - 2
     assert of_all < said.count["all-gather"] <= of_all + of_block
     assert said.count["reduce-scatter"] + said.count["all-reduce"] <= of_all + 1
+
+
+@pytest.mark.parametrize("mode", [case[0] for case in CASES if case[1] == "sequence=4"])
+def test_over_characters_keys_and_values_go_round(mode):
+    """And the ids of the next characters move by one, where the compiler splits them; then gradients are summed."""
+    *_, said = run(on("sequence=4", mode), 16)
+    assert set(said.count) == {"collective-permute", "all-reduce"}
+    assert said.count["all-reduce"] <= (1 if mode == "shard_map" else len(parameters(16)) + 1)
+    assert said.bytes["all-reduce"] <= 4 * sum(p.size for p in parameters(16)) + 4
+
+
+def test_a_loss_in_blocks_sums_its_gradients_once(monkeypatch):
+    """Four blocks of rows: autodiff sums no less, and from block to block nothing is said."""
+    monkeypatch.setattr(loss_linear, "BLOCK", 2 * 4 * 13)
+    monkeypatch.setattr(loss_linear, "FEWEST_ROWS", 2)
+    *_, said = run(on("data=8", "auto" if MODE == "shard_map" else MODE), 13, turns=True)
+    assert set(said.count) == {"all-reduce"}
+    assert said.count.total() <= len(parameters(13)) + 1
+    assert said.bytes.total() <= 4 * sum(p.size for p in parameters(13)) + 4
 
 
 def test_steps_on_a_mesh_are_those_on_one_device():

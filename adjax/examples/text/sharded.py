@@ -60,10 +60,11 @@ def layers_on(on: Placement | None, layers: Layers, vocabulary: int) -> Layers:
         return layers
     if on.mode == "shard_map":
         told = _spelled_out(on, layers)
-    elif on.mode == "explicit":
-        told = _with_layouts(on, layers) if layers == PLAIN else _in_parts(on, layers)
+    elif layers == PLAIN:
+        told = _with_layouts(on, layers) if on.mode == "explicit" else _laid_out(on, layers)
     else:
-        told = _laid_out(on, layers)
+        told = _by_hand(on, layers) if on.mode == "explicit" else _laid_out(on, _by_hand(on, layers))
+    told = told._replace(part=partial(_split, on)) if on.mode != "shard_map" else told
     told = told._replace(ready=partial(_ready, on, vocabulary))
     return told._replace(again=partial(jax.checkpoint, policy=_kept)) if "fsdp" in on.mesh.shape else told
 
@@ -76,7 +77,7 @@ def _kept(primitive: Any, *operands: Any, **options: Any) -> bool:
 def _laid_out(on: Placement, layers: Layers) -> Layers:
     """The compiler is told that x is whole between two layers, which makes a sum of what they have in parts."""
     x = on.spec(BATCH, "sequence", None)
-    return _in_parts(on, layers)._replace(
+    return layers._replace(
         embed=lambda table, ids: on.laid_out(layers.embed(table, ids), x),
         affine=lambda params, y: on.laid_out(layers.affine(params, y), x),
     )
@@ -85,7 +86,7 @@ def _laid_out(on: Placement, layers: Layers) -> Layers:
 def _with_layouts(on: Placement, layers: Layers) -> Layers:
     """Plain layers that must be told the layout of their results where types have them, and left to the compiler."""
     x, heads = on.spec(BATCH, "sequence", None), on.spec(BATCH, "sequence", "model", None)
-    return _in_parts(on, layers)._replace(
+    return layers._replace(
         embed=auto_axes(layers.embed, out_sharding=x),
         affine=auto_axes(layers.affine, out_sharding=x),
         attention=auto_axes(layers.attention, out_sharding=heads),
@@ -93,26 +94,33 @@ def _with_layouts(on: Placement, layers: Layers) -> Layers:
     )
 
 
-def _in_parts(on: Placement, layers: Layers) -> Layers:
-    """Where `sequence` splits the characters: they lie so, and on each device what looks at more than one is spelled."""
-    if "sequence" not in on.mesh.shape:
-        return layers
-    rows = lambda examples: (*on.batch_spec(examples), None)[0]
+def _split(on: Placement, ids: Array) -> Array:
+    """Where they lie."""
+    return on.laid_out(ids, _tokens(on, ids)) if "sequence" in on.mesh.shape else ids
+
+
+def _tokens(on: Placement, x: Array) -> P:
+    """The layout of what has the axes (b, t, ...)."""
+    return on.spec((*on.batch_spec(len(x)), None)[0], "sequence")
+
+
+def _by_hand(on: Placement, layers: Layers) -> Layers:
+    """Layers that go through characters in blocks, which a compiler would cut across devices: each device has its own."""
     run = partial(jax.shard_map, mesh=on.mesh)
 
     def attention(q: Array, k: Array, v: Array) -> Array:
-        heads = on.spec(rows(len(q)), "sequence", "model", None)
+        heads = on.spec(*_tokens(on, q), "model", None)
         return run(layers.split_attention, in_specs=heads, out_specs=heads)(q, k, v)
 
     def linear_cross_entropy(params: AffineParams, x: Array, labels: Array) -> Array:
-        tokens = on.spec(rows(len(x)), "sequence")
+        tokens, columns = _tokens(on, x), AffineParams(on.spec(None, "model"), on.spec("model"))
         own = partial(layers.linear_cross_entropy, axis_name="model" if "model" in on.mesh.shape else None)
         mean = lambda *of: lax.pmean(own(*of), [name for entry in tokens for name in _names(entry)])
-        columns = AffineParams(on.spec(None, "model"), on.spec("model"))
         return run(mean, in_specs=(columns, tokens, tokens), out_specs=P())(params, x, labels)
 
-    part = lambda ids: on.laid_out(ids, on.spec(rows(len(ids)), "sequence"))
-    return layers._replace(part=part, attention=attention, linear_cross_entropy=linear_cross_entropy)
+    if "sequence" in on.mesh.shape:
+        layers = layers._replace(attention=attention)
+    return layers._replace(linear_cross_entropy=linear_cross_entropy) if on.tokens else layers
 
 
 # Each device on its own
@@ -194,4 +202,5 @@ def _names(entry: Any) -> tuple[str, ...]:
 def _never(on: Placement, vocabulary: int, W: Array) -> Array:
     """A bias of −∞ for the columns that stand for no character."""
     first = W.shape[1] * lax.axis_index("model") if on.mode == "shard_map" else 0
-    return jnp.where(first + jnp.arange(W.shape[1]) < vocabulary, 0, -jnp.inf).astype(W.dtype)
+    b = jnp.where(first + jnp.arange(W.shape[1]) < vocabulary, 0, -jnp.inf).astype(W.dtype)
+    return b if on.mode == "shard_map" else on.laid_out(b, on.spec("model"))
