@@ -1,8 +1,9 @@
 """The decoder over the devices of a mesh: where its parameters lie, and what its layers say to other devices.
 
-Axes of the mesh: `data` and `fsdp` split the examples, `fsdp` splits the d features of every parameter as well, and
-`model` splits what lies between two products (Shoeybi et al., 2019): the heads, the f features of swiglu, the v
-characters. Of a product whose summed axis is split each device has a part, so
+Axes of the mesh: `data` and `fsdp` split the examples, `fsdp` splits the d features of every parameter as well,
+`sequence` splits the t characters of an example, and `model` splits what lies between two products (Shoeybi et al.,
+2019): the heads, the f features of swiglu, the v characters there are. Of a product whose summed axis is split each
+device has a part, so
 
     several(W, x)                   W split by columns: nothing to say; backwards dx is the sum over the devices
     affine(W, y)                    W split by rows: the sum over the devices; backwards nothing to say
@@ -10,11 +11,12 @@ characters. Of a product whose summed axis is split each device has a part, so
     linear_cross_entropy(W, x)      as several, and the statistics of a row of logits are merged over the devices
 
 which makes one sum forward and one backward of the attention of a block, and of its swiglu. `ready` gathers what fsdp
-splits when a block needs it; the adjoint of the gather scatters the sum of the gradients.
+splits when a block needs it; the adjoint of the gather scatters the sum of the gradients. Of the layers only attention
+looks at other characters of an example: along `sequence` keys and values go round a ring.
 
 The layouts of parameters are the same in every mode. Under `auto` and `explicit` the network is the same program, whose
-sums and gathers follow from layouts; under `shard_map` it runs on each device with its part of everything, and the sums
-are spelled here.
+sums and gathers follow from layouts, but for two layers that go through characters in blocks: the ring, and the loss.
+Under `shard_map` all of it runs on each device with its part of everything, and the sums are spelled here.
 """
 
 from __future__ import annotations
