@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -13,7 +14,13 @@ from adjax.examples.digits import train as digits_train
 from adjax.examples.digits.models import network
 from adjax.examples.text import options as text_options
 from adjax.examples.text import train as text_train
+from adjax.examples.parallel.mesh import entered, put
+from adjax.examples.parallel.options import MODES, mesh
 from adjax.examples.text.decoder import SPELLED
+from tests.conftest import DEVICES
+from tests.sharing import shared
+
+pytestmark = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
 
 PLATFORMS = "cpu", "cuda", "tpu"
 
@@ -63,3 +70,17 @@ def test_export_for_every_platform(name):
     layouts = exported.in_shardings_jax(mesh)
     expected = [x.sharding for x in jax.tree.leaves(args)]
     assert all(a.is_equivalent_to(b, x.ndim) for a, b, x in zip(layouts, expected, exported.in_avals, strict=True))
+
+
+@pytest.mark.parametrize("mode", shared(MODES, name=str))
+def test_export_as_the_program_lays_it_out(mode):
+    axes = mesh("fsdp=2,sequence=2,model=2")
+    of = text_options.Options(width=16, depth=2, heads=2, context=12, batch=8, mesh=axes, mode=mode)
+    with entered(of):
+        state, ids = text_train.init_state(of, 24), put(of, np.zeros((8, 13), np.int32))
+        exported = jax.export.export(text_train.make_step(of, SPELLED), platforms=PLATFORMS)(state, ids)
+    assert exported.nr_devices == 8
+    layouts = exported.in_shardings_jax(ids.sharding.mesh)
+    given = zip(jax.tree.leaves((state, ids)), layouts, strict=True)
+    assert all(x.sharding.is_equivalent_to(layout, x.ndim) for x, layout in given)
+    assert "collective_permute" in exported.mlir_module()
