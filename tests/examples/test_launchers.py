@@ -19,12 +19,12 @@ from adjax.examples.checkpoints import Checkpoints
 from adjax.examples.parallel.options import mesh
 from adjax.examples.readers import BadOption
 from adjax.examples.text import resume
-from adjax.examples.text.data import load
+from adjax.examples.text.data import load, topics
 from adjax.examples.text.options import Options
 from adjax.examples.text.train import init_state, train
 
 LIMIT_S = 120                           # for a run of a few seconds: the machine may be busy
-BOUND_S = 60                            # in which a process ends that misses another: it takes one, 30 where it is silent
+BOUND_S = 60                            # in which a process ends that misses another; it takes one second
 FIRST_PORT, PORTS = 61440, 4096         # those that JAX takes from the number of a job
 TINY = Options(steps=4, width=8, depth=1, heads=2, context=8, batch=4, sample=0, checkpoint_every=2)
 COMMAND = ("train", "text", "--width", "8", "--depth", "1", "--heads", "2", "--context", "8", "--batch", "4")
@@ -62,12 +62,21 @@ def open_mpi(job, index):
 
 
 @pytest.fixture
-def launched():
+def text(tmp_path):
+    """A file of which 64 windows are held out: they make 16 whole batches, so that one program evaluates them all."""
+    file = tmp_path / "text"
+    file.write_text(topics()[:5200], "utf-8")
+    return file
+
+
+@pytest.fixture
+def launched(text):
     """Starts two processes as a launcher does; whatever happens they end."""
     started = []
 
     def launch(launcher, *options):
-        job, command = free_job(), [sys.executable, "-m", "adjax", *COMMAND, "--sample", "0", "--distributed", *options]
+        command = [sys.executable, "-m", "adjax", *COMMAND, "--sample", "0", "--file", text, "--distributed", *options]
+        job = free_job()
         for index in range(2):
             environment = os.environ | launcher(job, index)
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -81,24 +90,25 @@ def launched():
 
 
 @pytest.mark.shared
-def test_open_mpi_on_a_mesh_in_both_directions(launched, tmp_path):
+def test_open_mpi_on_a_mesh_in_both_directions(launched, text, tmp_path):
     """Two of two devices are one of four, and on another mesh one goes on from what they saved."""
-    text, other = load(TINY), TINY._replace(mesh=mesh("data=2"), mode="auto")
-    on = TINY._replace(mesh=mesh("fsdp=2,model=2"), mode="shard_map")
+    tiny, folder = TINY._replace(file=text), tmp_path / "run"
+    read, other = load(tiny), tiny._replace(mesh=mesh("data=2"))
+    on = tiny._replace(mesh=mesh("fsdp=2,model=2"), mode="shard_map")
     options = "--mesh", "fsdp=2,model=2", "--mode", "shard_map", "--devices-per-process", "2"
-    run = launched(open_mpi, *options, "--steps", "4", "--checkpoint", str(tmp_path), "--checkpoint-every", "2")
+    run = launched(open_mpi, *options, "--steps", "4", "--checkpoint", str(folder), "--checkpoint-every", "2")
     (out, err), (_, also) = (process.communicate(timeout=LIMIT_S) for process in run)
     assert ([process.returncode for process in run], err, also) == ([0, 0], "", "")
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        one = train(on, text)
+        one = train(on, read)
         lines = re.findall(r"step +(\d+)    train (\S+)    held out (\S+) bits", out)
         assert lines == [(str(at.step), f"{at.train:.2f}", f"{at.held_out:.2f}") for at in one.checkpoints]
         assert len(lines) == 4
-        with Checkpoints(tmp_path, resume.what_matters(TINY, text), every=2) as saved:
-            agree(saved.read(4, init_state(TINY, len(text.characters))).params, one.params)
-        shutil.rmtree(tmp_path / "4")
-        with Checkpoints(tmp_path, resume.what_matters(TINY, text), every=2) as saved:
-            rest = train(other, text, saved=saved)
+        with Checkpoints(folder, resume.what_matters(tiny, read), every=2) as saved:
+            agree(saved.read(4, init_state(tiny, len(read.characters))).params, one.params)
+        shutil.rmtree(folder / "4")
+        with Checkpoints(folder, resume.what_matters(tiny, read), every=2) as saved:
+            rest = train(other, read, saved=saved)
     assert [at.step for at in rest.checkpoints] == [3, 4]
     agree(rest.params, one.params)
 
