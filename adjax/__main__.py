@@ -112,6 +112,8 @@ def train_text(options: argparse.Namespace) -> int:
     chosen = text_options.chosen(options)
     if chosen.processes > 1 and not chosen.distributed:
         return processes.launch(options.given, chosen.processes, options.parser.prog)
+    if chosen.distributed and not processes.watched():
+        return processes.watch(options.given, options.parser.prog)
     from adjax.examples.text import program
 
     return program.main(chosen)

@@ -4,7 +4,8 @@
 process finds the others by its environment, and `join` is all it does for it. See docs/processes.md.
 
 All of them run the same program on the same numbers, each with its part of the arrays. So they fail alike, or one is
-killed: `launch` then stops the others, and on a cluster a missing heartbeat does.
+killed: `launch` then stops the others. On a cluster a sum that breaks off ends them, or a missing heartbeat, at which
+XLA aborts with pages on stderr: a process that `watch` runs is told of in one line.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import atexit
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,19 +22,22 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 import jax
 
-from .interrupt import Interrupt
+from .interrupt import INTERRUPTED, Interrupt
 from .readers import BadOption, integer
 
 HEARTBEAT_S = 30                        # a process that is silent for so long is gone
 LOOK_S = 0.05                           # from one look at the processes to the next
-COUNT, INDEX = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 LAUNCHER = "ADJAX_LAUNCHER"             # the process that started this one, and watches it
+RUNTIME = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ ")  # so begins what XLA logs
+REASON = re.compile(r"absl::Status: (.+?)(?:\. |:?$)", re.MULTILINE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,11 +116,52 @@ def launch(arguments: Sequence[str], count: int, name: str) -> int:
         return max(status, 1)
 
 
+def watched() -> bool:
+    """Whether the process that started this one watches it."""
+    return LAUNCHER in os.environ
+
+
+def watch(arguments: Sequence[str], name: str) -> int:
+    """Run `python -m adjax` with the arguments as one of a cluster's processes; its exit status.
+
+    What it says on stderr is passed on, except that the log of an XLA that gives up is made one line.
+    """
+    command = [sys.executable, "-m", "adjax", *arguments]
+    environment = os.environ | {LAUNCHER: str(os.getpid())}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace") as child:
+        signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)                       # Ctrl-C reaches the child as well
+        logged = _pass_on(child.stderr or (), name)
+    status = child.returncode
+    reason = REASON.search(logged)
+    if status == -signal.SIGABRT and reason:
+        print(f"{name}: another process is gone, or never came: {reason[1]}", file=sys.stderr)
+    else:
+        sys.stderr.write(logged)
+        if status < 0:
+            print(f"{name}: this process was ended by {signal.Signals(-status).name}", file=sys.stderr)
+    return status if status >= 0 else 1
+
+
+def _pass_on(lines: Iterable[str], name: str) -> str:
+    """Write the lines until XLA logs one. What follows is returned, unless a line of the program itself explains it."""
+    logged: list[str] = []
+    for line in lines:
+        if line.startswith(f"{name}: "):
+            logged.clear()
+        elif logged or RUNTIME.match(line):
+            logged.append(line)
+            continue
+        sys.stderr.write(line)
+        sys.stderr.flush()
+    return "".join(logged)
+
+
 def environment(port: int, count: int, index: int) -> dict[str, str]:
     """That of a process: where the others are. Proxies are for addresses that are farther away."""
     here = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     return here | {
-        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+        ADDRESS: f"127.0.0.1:{port}",
         "JAX_COORDINATOR_BIND_ADDRESS": f"127.0.0.1:{port}",
         COUNT: str(count),
         INDEX: str(index),
@@ -133,13 +179,14 @@ def joined() -> Iterator[Interrupt]:
 
     Raises:
         BadOption: it does not say.
-        ConnectionError: another process is gone.
+        ConnectionError: the others cannot be met, or another process is gone.
     """
     join()
     try:
         yield Interrupt()
     except BaseException as error:
-        atexit.unregister(jax.distributed.shutdown)                        # it would wait for the others
+        if watched():
+            atexit.register(_leave, _status(error))                        # before JAX's, which waits for the others
         if isinstance(error, jax.errors.JaxRuntimeError):
             raise ConnectionError(f"another process is gone: {str(error).splitlines()[0]}") from None
         raise
@@ -148,13 +195,44 @@ def joined() -> Iterator[Interrupt]:
 def join() -> None:
     """Meet the other processes, and end with the one that launched this one."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    count, index = (int(os.environ[name]) if name in os.environ else None for name in (COUNT, INDEX))
-    try:
-        jax.distributed.initialize(num_processes=count, process_id=index, heartbeat_timeout_seconds=HEARTBEAT_S)
-    except ValueError as error:
-        raise BadOption(f"--distributed: no launcher's variables are in the environment ({error})") from None
-    if LAUNCHER in os.environ:
+    count, index = _whole_number(COUNT), _whole_number(INDEX)
+    told = ADDRESS in os.environ and None not in (count, index)
+    with warnings.catch_warnings(record=True) as missing:
+        warnings.simplefilter("always")
+        try:
+            jax.distributed.initialize(
+                num_processes=count,
+                process_id=index,
+                cluster_detection_method="deactivate" if told else None,   # another launcher's variables do not count
+                heartbeat_timeout_seconds=HEARTBEAT_S,
+            )
+        except ValueError as error:
+            why = " ".join(str(missing[0].message).split(". ")[0].split()) if missing else error
+            raise BadOption(f"--distributed: no launcher's variables are in the environment ({why})") from None
+        except RuntimeError as error:
+            raise ConnectionError(f"cannot meet the other processes: {str(error).splitlines()[0]}") from None
+    if watched():
         threading.Thread(target=_end_with, args=(int(os.environ[LAUNCHER]),), daemon=True).start()
+
+
+def _whole_number(name: str) -> int | None:
+    """The one in the environment; None where there is none."""
+    value = os.environ.get(name)
+    if value is not None and not value.isdecimal():
+        raise BadOption(f"--distributed: {name} must be a number, got {value!r}")
+    return None if value is None else int(value)
+
+
+def _status(error: BaseException) -> int:
+    """The exit status that the error ends with."""
+    return 2 if isinstance(error, BadOption) else INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _leave(status: int) -> None:
+    """End at once: what has been said is written."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def output() -> TextIO | None:

@@ -167,6 +167,7 @@ def test_the_environment_says_where_the_others_are(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda **options: given.update(options))
     processes.join()
     assert (given["num_processes"], given["process_id"]) == (3, 2)
+    assert given["cluster_detection_method"] == "deactivate"              # what other launchers set does not count
     assert os.environ["JAX_COORDINATOR_ADDRESS"] == "127.0.0.1:1234"
 
 
