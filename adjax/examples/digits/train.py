@@ -70,7 +70,7 @@ def loss_and_gradient(
     """The loss and its gradient, on the mesh of the options."""
     at, plain = layouts(options, params), apply == network(options.model).autodiff
     again: dict[str, Any] = {"remat": True} if options.remat else {}
-    on_devices = network_on(placement(options), functools.partial(apply, **again), at, plain)
+    on_devices = network_on(placement(options), options.model, functools.partial(apply, **again), at, plain)
     f = lambda params, batch: loss(params, *batch, dtype=options.dtype, apply=on_devices)
     factor = first_factor(options.dtype) if factor is None else factor
     return training.loss_and_gradient(f, params, (X, y), options, at, factor)
@@ -94,7 +94,7 @@ def make_step(options: Options, apply: Apply) -> Step:
 def layouts(options: Options, params: Params) -> Any:
     """Of every parameter on the mesh of the options; None without one."""
     on = placement(options)
-    return None if on is None else specs(on, params)
+    return None if on is None else specs(on, options.model, params)
 
 
 def init_state(options: Options) -> State:
