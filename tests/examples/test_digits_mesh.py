@@ -15,7 +15,7 @@ from adjax.examples.parallel.mesh import entered, put
 from adjax.examples.parallel.options import MODES, mesh
 from tests.conftest import DEVICES
 from tests.examples.collectives import collectives
-from tests.sharing import every_other
+from tests.sharing import ALL, LATER, every_other
 
 pytestmark = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
 
@@ -27,9 +27,9 @@ CASES = [                          # network, mesh, depth
     ("mlp", "data=2,fsdp=2,model=2", 2),
     ("cnn", "data=4,fsdp=2",         1),
     ("cnn", "data=4,model=2",        3),
-    ("cnn", "data=2,fsdp=2,model=2", 3),
 ]  # fmt: skip
-MATRIX = every_other([(mode, *case) for case in CASES for mode in MODES])
+ALL_AXES = [(mode, "cnn", "data=2,fsdp=2,model=2", 3) for mode in MODES] if LATER or ALL else []
+MATRIX = [*every_other([(mode, *case) for case in CASES for mode in MODES]), *ALL_AXES]
 
 
 @pytest.fixture(scope="module", autouse=True)
