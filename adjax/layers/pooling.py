@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -89,7 +90,7 @@ class MaxPoolResiduals(NamedTuple):
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max_pool(x: Array, windows: Windows) -> Array:
     own = partial(native, windows=windows)
-    on_cpu = (lambda x: few_at_a_time(x, windows)[0]) if windows.size <= MOST_POSITIONS else own
+    on_cpu = partial(maxima, windows=windows) if windows.size <= MOST_POSITIONS else own
     return partitioned(lambda x: lax.platform_dependent(x, cpu=on_cpu, default=own), x, axes=_layout(x, windows))
 
 
@@ -142,19 +143,28 @@ def without_argmax(Y: Array) -> tuple[Array, Array]:
     return Y, lax.full_like(Y, 0, np.int8)
 
 
+def maxima(x: Array, windows: Windows) -> Array:
+    """The maxima alone, which need no second result; autodiff of them, where the rule is opened, is the rule."""
+    return _in_blocks(lambda x: with_argmax(x, windows)[0], x, windows)
+
+
 def few_at_a_time(x: Array, windows: Windows) -> tuple[Array, Array]:
-    """The maxima and k*. Of a large padded array some examples at a time: their padded copies stay in the cache."""
+    """The maxima and k*, by one loop."""
+    return _in_blocks(lambda x: in_one_pass(*with_argmax(x, windows)), x, windows)
+
+
+def _in_blocks(f: Callable[[Array], Any], x: Array, windows: Windows) -> Any:
+    """`f(x)`. Of a large padded array some examples at a time: their padded copies stay in the cache."""
     first = windows.first(x.ndim)
     n, example = math.prod(x.shape[:first]), x.shape[first:]
-    both: Any = lambda x: in_one_pass(*with_argmax(x, windows))
     small = x.size * x.dtype.itemsize < LARGE_BYTES
     if small or not any(map(any, windows.padding)) or may_be_sharded():
-        return both(x)
+        return f(x)
     few = BLOCK_BYTES // (math.prod(example) * x.dtype.itemsize)
     block = max((b for b in range(1, min(few, n) + 1) if n % b == 0), default=1)
     if block == 1:
-        return both(x)
-    blocks = lax.map(both, x.reshape(n // block, block, *example))                    # (n, s, c) -> (n, t, c) each
+        return f(x)
+    blocks = lax.map(f, x.reshape(n // block, block, *example))                       # (n, s, c) -> (n, t, c) each
     return jax.tree.map(lambda y: y.reshape(*x.shape[:first], *y.shape[2:]), blocks)
 
 

@@ -15,7 +15,7 @@ from adjax.examples.parallel.mesh import entered, put
 from adjax.examples.parallel.options import MODES, mesh
 from tests.conftest import DEVICES
 from tests.examples.collectives import collectives
-from tests.sharing import every_other
+from tests.sharing import ALL, LATER, every_other
 
 pytestmark = pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
 
@@ -26,8 +26,10 @@ CASES = [                          # network, mesh, depth
     ("mlp", "data=2,model=4",        3),
     ("mlp", "data=2,fsdp=2,model=2", 2),
     ("cnn", "data=4,fsdp=2",         1),
+    ("cnn", "data=4,model=2",        3),
 ]  # fmt: skip
-MATRIX = every_other([(mode, *case) for case in CASES for mode in MODES])
+ALL_AXES = [(mode, "cnn", "data=2,fsdp=2,model=2", 3) for mode in MODES] if LATER or ALL else []
+MATRIX = [*every_other([(mode, *case) for case in CASES for mode in MODES]), *ALL_AXES]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,6 +71,34 @@ def test_a_perceptron_over_two_devices_sums_once_forward_and_once_backward():
     assert said.bytes["all-reduce"] == SMALL.batch * 10 * 4
 
 
+def of_cnn(axes):
+    """The modes and options in which this Python has it on these axes."""
+    cases = [case for case in MATRIX if case[1:3] == ("cnn", axes)]
+    return [(mode, SMALL._replace(model="cnn", depth=depth, mesh=mesh(axes), mode=mode, accumulate=2))
+            for mode, _, _, depth in cases]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "options"), of_cnn("data=4,model=2"))
+def test_two_convolutions_over_two_devices_sum_once(mode, options):
+    """In every mode: each device has its channels between two of three blocks. All gradients are summed at once."""
+    (_, gradient), _, said = run(options)
+    assert dict(said.count) == {"all-reduce": 2}
+    images, pixels, channels = options.batch // 2 // 4, 4 * 4, 2 * options.width
+    first, second, *_ = gradient[0]
+    halves = first.norm.scale.size + first.norm.bias.size + first.conv.W.size + second.conv.W.size
+    of_gradients = sum(g.size for g in jax.tree.leaves(gradient)) - halves // 2
+    assert said.bytes["all-reduce"] <= 4 * (images * pixels * channels + of_gradients + 1)
+
+
+@pytest.mark.parametrize(("mode", "options"), [case for case in of_cnn("data=4,model=2") if case[0] == "auto"])
+def test_no_more_is_said_than_by_plain_autodiff(mode, options):
+    """In number and in bytes."""
+    *_, ours = run(options)
+    *_, plain = run(options, "autodiff")
+    assert ours.count.total() <= plain.count.total()
+    assert ours.bytes.total() <= plain.bytes.total()
+
+
 def test_a_run_on_a_mesh_is_that_on_one_device():
     data = load(0)
     options = SMALL._replace(mesh=mesh("data=2,model=2"), accumulate=2)
@@ -79,8 +109,16 @@ def test_a_run_on_a_mesh_is_that_on_one_device():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--model cnn --mesh model=2", "--mesh: cnn has nothing to split over model, only mlp has"),
         ("--width 6 --mesh model=4", "--mesh: 6 features do not divide over the 4 devices of model"),
+        ("--model cnn --width 6 --mesh model=4", "--mesh: 6 channels do not divide over the 4 devices of model"),
+        (
+            "--model cnn --width 24 --mesh model=3",
+            "--mesh: 8 groups of channels do not divide over the 3 devices of model",
+        ),
+        (
+            "--model cnn --depth 1 --mesh model=2",
+            "--mesh: model splits the channels between two blocks of cnn, and --depth is 1",
+        ),
     ],
 )
 def test_a_network_that_does_not_divide_is_refused(capsys, options, said):

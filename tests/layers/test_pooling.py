@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from adjax import avg_pool, global_avg_pool, max_pool
+from adjax.adjoint.undecorated import undecorated
 from adjax.certify.quick import quick_options
 from adjax.layers import pooling, pooling_average
 from adjax.layers.one_pass import in_one_pass
@@ -251,6 +252,15 @@ def test_a_large_padded_array_goes_in_blocks(rng, shape, loops, monkeypatch):
     in_blocks = jax.jit(lambda x: pooling.few_at_a_time(x, windows))
     assert in_blocks.lower(x).as_text().count("stablehlo.while") == loops
     chex.assert_trees_all_equal(in_blocks(x), pooling.with_argmax(x, windows))
+
+
+def test_autodiff_of_the_maxima_alone_is_the_rule(rng):
+    """Which `gradient_flow` runs, for it opens rules."""
+    x = jnp.asarray(rng.integers(-3, 3, (2, 7, 8, 3)), jnp.float32)
+    f = lambda x: max_pool(x, 3, stride=2, padding=1)
+    dY = normal(rng, *f(x).shape).astype(jnp.float32)
+    opened = jax.vjp(undecorated(f), x)[1](dY)[0]
+    assert_close(opened, jax.vjp(f, x)[1](dY)[0], 1e-6)
 
 
 # What is kept, and what runs

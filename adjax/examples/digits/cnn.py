@@ -20,12 +20,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from adjax import AffineParams, ConvParams, NormParams, affine, conv, group_norm, max_pool
+from adjax.adjoint.cotangent import varying
 from adjax.examples.digits.data import CLASSES, SIDE
-from adjax.examples.digits.mlp import init_layer, plain_affine
+from adjax.examples.digits.mlp import init_layer, over_devices, plain_affine
 from adjax.examples.digits.model import Model
-from adjax.examples.digits.options import Options
-
-GROUPS = 8  # of channels, as far as they divide
+from adjax.examples.digits.options import GROUPS, Options
 
 
 class Block(NamedTuple):
@@ -51,8 +50,8 @@ def forward(params: Params, X: Array, layers: Layers, remat: bool = False) -> Ar
     """The logits of a batch, (n, h w) -> (n, p)."""
 
     def run_block(block: Block, x: Array) -> Array:
-        x = layers.conv(block.conv, x)                                          # (n, h, w, c) -> (n, h, w, o)
-        x = jax.nn.relu(layers.norm(block.norm, x, groups=math.gcd(GROUPS, x.shape[-1])))
+        x = summed(layers.conv, block.conv, x)                                  # (n, h, w, c) -> (n, h, w, o)
+        x = jax.nn.relu(layers.norm(block.norm, x, groups=groups_of(x)))
         return layers.pool(x)                                                   # (n, h, w, o) -> (n, h/2, w/2, o)
 
     blocks, last = params
@@ -60,6 +59,18 @@ def forward(params: Params, X: Array, layers: Layers, remat: bool = False) -> Ar
     for block in blocks:
         x = (jax.checkpoint(run_block) if remat else run_block)(block, x)
     return layers.affine(last, x.reshape(len(x), -1))                           # (n, h w c) -> (n, p)
+
+
+def summed(layer: Callable[[ConvParams, Array], Array], params: ConvParams, x: Array) -> Array:
+    """A convolution; where `shard_map` gives a device a part of the channels in, the sum over the devices."""
+    y = layer(params, x)                                                        # (n, h, w, c/m) -> (n, h, w, o)
+    return over_devices(y) if "model" in varying(jax.typeof(x)) else y
+
+
+def groups_of(x: Array) -> int:
+    """The groups of channels; where `shard_map` gives a device a part of the channels, those of that part."""
+    devices = lax.axis_size("model") if "model" in varying(jax.typeof(x)) else 1
+    return math.gcd(GROUPS, x.shape[-1] * devices) // devices
 
 
 def plain_conv(params: ConvParams, x: Array) -> Array:

@@ -51,9 +51,13 @@ def summed(layer: Layer, params: AffineParams, X: Array) -> Array:
     if "model" not in varying(jax.typeof(X)):
         return layer(params, X)
     W, b = params
-    part = layer(AffineParams(W, None), X)                                     # (n, d/m)(d/m, p) -> (n, p)
-    Y = lax.psum(part.astype(wide(part.dtype)), "model").astype(part.dtype)
+    Y = over_devices(layer(AffineParams(W, None), X))                          # (n, d/m)(d/m, p) -> (n, p)
     return Y if b is None else Y + b[None]
+
+
+def over_devices(part: Array) -> Array:
+    """The sum of what the devices along `model` have, in float32 or wider."""
+    return lax.psum(part.astype(wide(part.dtype)), "model").astype(part.dtype)
 
 
 def init(key: Array, options: Options, dtype: Any) -> Params:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ OWN_DEFAULTS: dict[str, dict[str, float]] = {
     "cnn": {"width": 32, "learning_rate": 1e-2},
 }
 MOST_CHANNELS, MOST_HALVINGS = 1024, 3  # of a convolutional network on images of 8 × 8 pixels
+GROUPS = 8                              # of channels, as far as they divide
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 WIDTH = "features of a hidden layer of mlp; channels of the first block of cnn, doubled in each further one"
 DESCRIPTION = """\
@@ -108,9 +110,20 @@ def chosen(given: argparse.Namespace) -> Options:
         raise BadOption(f"--width: the first block of cnn has at most {MOST_CHANNELS} channels, got {options.width}")
     options = options._replace(mode=parallel.chosen_mode(options.mode, options.mesh))
     parallel.check_batch(options)
-    model = parallel.size(options, "model")
-    if options.model == "cnn" and "model" in dict(options.mesh):
-        raise BadOption("--mesh: cnn has nothing to split over model, only mlp has")
-    if options.width % model:
-        raise BadOption(f"--mesh: {options.width} features do not divide over the {model} devices of model")
+    _check_split(options)
     return options
+
+
+def _check_split(options: Options) -> None:
+    """Raise BadOption unless there is something that divides over the devices of `model`."""
+    if "model" not in dict(options.mesh):
+        return
+    devices, of_cnn = parallel.size(options, "model"), options.model == "cnn"
+    if of_cnn and options.depth < 2:
+        raise BadOption(f"--mesh: model splits the channels between two blocks of cnn, and --depth is {options.depth}")
+    counts = {"channels" if of_cnn else "features": options.width}
+    if of_cnn:
+        counts["groups of channels"] = math.gcd(GROUPS, options.width)
+    for what, count in counts.items():
+        if count % devices:
+            raise BadOption(f"--mesh: {count} {what} do not divide over the {devices} devices of model")

@@ -8,21 +8,19 @@ import time
 import jax
 import numpy as np
 
-from adjax.examples import saving
 from adjax.examples.digits import compare, report
 from adjax.examples.digits.data import Digits, load
 from adjax.examples.digits.model import logits
 from adjax.examples.digits.models import network
 from adjax.examples.digits.options import Options
-from adjax.examples.digits.train import Training, batches, train
+from adjax.examples.digits.resume import train
+from adjax.examples.digits.train import Training, batches
 from adjax.examples.interrupt import INTERRUPTED, Interrupt
 from adjax.examples.parallel.mesh import placement, simulate, whole
 from adjax.examples.progress import progress
 from adjax.examples.readers import BadOption
 from adjax.examples.side_by_side import comparison
 from adjax.examples.terminal import Terminal
-
-MATTERS = ("model", "steps", "width", "depth", "batch", "dtype", "learning_rate", "seed")
 
 
 def main(options: Options) -> int:
@@ -67,8 +65,7 @@ def show_training(options: Options, data: Digits, terminal: Terminal, interrupt:
     start = time.perf_counter()
     with progress(options.steps, terminal) as show:
         tell = lambda at: show(at.step, f"loss {at.train_loss:.3f}", f"test accuracy {at.test_accuracy:.1%}")
-        with saving.opened(options, saving.named(options, MATTERS), "digits") as saved:
-            training = train(options, data, tell, lambda: interrupt.requested, saved)
+        training = train(options, data, tell, lambda: interrupt.requested)
     steps = training.checkpoints[-1].step - training.checkpoints[0].step
     seconds = f"{steps} steps in {time.perf_counter() - start:.1f} s, compilation included"
     terminal.print(terminal.paint(seconds, "dim") + "\n")

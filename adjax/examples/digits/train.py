@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import optax
 from jax import Array
+from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
 from adjax.examples.digits.data import Digits
@@ -69,7 +70,7 @@ def loss_and_gradient(
     """The loss and its gradient, on the mesh of the options."""
     at, plain = layouts(options, params), apply == network(options.model).autodiff
     again: dict[str, Any] = {"remat": True} if options.remat else {}
-    on_devices = network_on(placement(options), functools.partial(apply, **again), at, plain)
+    on_devices = network_on(placement(options), options.model, functools.partial(apply, **again), at, plain)
     f = lambda params, batch: loss(params, *batch, dtype=options.dtype, apply=on_devices)
     factor = first_factor(options.dtype) if factor is None else factor
     return training.loss_and_gradient(f, params, (X, y), options, at, factor)
@@ -93,7 +94,7 @@ def make_step(options: Options, apply: Apply) -> Step:
 def layouts(options: Options, params: Params) -> Any:
     """Of every parameter on the mesh of the options; None without one."""
     on = placement(options)
-    return None if on is None else specs(on, params)
+    return None if on is None else specs(on, options.model, params)
 
 
 def init_state(options: Options) -> State:
@@ -145,10 +146,11 @@ def _train(
     saved: Checkpoints | None,
 ) -> Training:
     apply = network(options.model).spelled
-    measure = functools.partial(evaluate, data=data, dtype=options.dtype, apply=apply)
+    measure = functools.partial(evaluate, data=data, options=options, apply=apply)
     step, state = make_step(options, apply), init_state(options)
     first, state = saved.latest(state) if saved else (0, state)
     checkpoints = [measure(state.params, step=first)]
+    require_finite(first, [checkpoints[0].train_loss], options)
     stream = itertools.islice(batches(options, data, first), options.steps - first)
     every = min(50, max(1, options.steps // 50))
     while (done := checkpoints[-1].step) < options.steps and not interrupted():
@@ -169,21 +171,23 @@ def _train(
     return Training(state.params, checkpoints)
 
 
-def evaluate(params: Params, data: Digits, dtype: str, apply: Apply, step: int) -> Checkpoint:
+def evaluate(params: Params, data: Digits, options: Options, apply: Apply, step: int) -> Checkpoint:
     """Cross-entropy and accuracy on all training and all test images."""
     parts = ((data.X_train, data.y_train), (data.X_test, data.y_test))
-    measures = jax.device_get(_evaluate(params, parts, dtype=dtype, apply=apply))
+    measures = jax.device_get(_evaluate(params, parts, options=options, apply=apply))
     (train_loss, train_accuracy), (test_loss, test_accuracy) = measures
     return Checkpoint(step, *map(float, (train_loss, test_loss, train_accuracy, test_accuracy)))
 
 
-@functools.partial(jax.jit, static_argnames=("dtype", "apply"))
+@functools.partial(jax.jit, static_argnames=("options", "apply"))
 def _evaluate(
-    params: Params, parts: tuple[tuple[Array, Array], ...], *, dtype: str, apply: Apply
+    params: Params, parts: tuple[tuple[Array, Array], ...], *, options: Options, apply: Apply
 ) -> list[tuple[Array, Array]]:
-    measures = []
+    """With everything whole on every device, for so many images do not divide."""
+    on, measures = placement(options), []
+    params = params if on is None else jax.tree.map(lambda p: on.laid_out(p, P()), params)
     for X, y in parts:
-        Z = logits(params, X, dtype=dtype, apply=apply)
+        Z = logits(params, X, dtype=options.dtype, apply=apply)
         losses = optax.softmax_cross_entropy_with_integer_labels(Z, y)
         measures.append((losses.mean(), (Z.argmax(axis=-1) == y).mean()))
     return measures

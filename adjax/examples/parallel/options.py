@@ -12,7 +12,7 @@ from ..readers import BadOption, integer
 AXES = {
     "data": "splits the examples of a batch",
     "fsdp": "splits them too, and every parameter and all of the optimizer's state (ZeRO-3)",
-    "model": "splits the features between two products",
+    "model": "splits the features between two layers",
     "sequence": "splits the characters of an example",
 }
 MODES = ("auto", "explicit", "shard_map")

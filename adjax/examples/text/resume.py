@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from adjax.examples import saving
+from adjax.examples.diagnosis import Replay, explained
 from adjax.examples.finite import NonFiniteLoss
 from adjax.examples.text import train as training
-from adjax.examples.text.data import Text
-from adjax.examples.text.diagnosis import explained
+from adjax.examples.text.data import Text, batch
+from adjax.examples.text.decoder import SPELLED
 from adjax.examples.text.options import Options
-from adjax.examples.text.train import Checkpoint, Training
+from adjax.examples.text.train import Checkpoint, Training, init_state, make_step, network_loss
 
 if TYPE_CHECKING:
     from adjax.examples.checkpoints import Checkpoints
@@ -35,7 +37,18 @@ def train(
         try:
             return training.train(options, text, report, interrupted, saved)
         except NonFiniteLoss as error:
-            raise explained(error, options, text, saved) from None
+            raise explained(error, options, replay(options, text), saved) from None
+
+
+def replay(options: Options, text: Text) -> Replay:
+    """What makes the steps of the run again."""
+    alone, vocabulary = options._replace(mesh=(), mode="auto", accumulate=1, remat=False), len(text.characters)
+    return Replay(
+        first=partial(init_state, options, vocabulary),
+        step=make_step(options, SPELLED),
+        batch=lambda step: (batch(options, text.train, step),),
+        loss=network_loss(alone, SPELLED, vocabulary),
+    )
 
 
 def opened(options: Options, text: Text) -> AbstractContextManager[Checkpoints | None]:
