@@ -114,7 +114,7 @@ class Collective(NamedTuple):
 
     kind: str                       # "all-reduce", "all-gather", "reduce-scatter" or "collective-permute"
     axes: tuple[str, ...]
-    bytes: float                    # an all-gather returns so many, a chip of a permute sends them, others are given them
+    bytes: float                    # an all-gather returns them, a chip of a permute sends them, others are given them
 
     def sent(self, degrees: Degrees) -> float:
         """Bytes that a chip sends: round a ring, the least that gathers and sums.

@@ -21,7 +21,7 @@ class Collectives(NamedTuple):
 
 
 def collectives(compiled, turns=False):
-    """What is in the body of a loop counts once; with `turns` as often as that runs, a loop within a loop left aside."""
+    """What is in the body of a loop counts once; with `turns` as often as that runs, but loops within it once."""
     count, size = Counter(), Counter()
     program = compiled.as_text()
     times = {body: int(n) for body, n in LOOP.findall(program)} if turns else {}

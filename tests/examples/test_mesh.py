@@ -31,7 +31,7 @@ def misuse(capsys, *arguments):
         ("--mesh data=0", "argument --mesh: must be axes and their sizes like data=4,model=2, got 'data=0'"),
         ("--mesh data=-2", "argument --mesh: must be axes and their sizes like data=4,model=2, got 'data=-2'"),
         ("--mesh data=2,", "argument --mesh: must be axes and their sizes like data=4,model=2, got 'data=2,'"),
-        ("--mesh tensor=2", "argument --mesh: there is no axis 'tensor', only data, fsdp, model, sequence"),
+        ("--mesh tensor=2", "argument --mesh: there is no axis 'tensor', only data, fsdp, model"),
         ("--mesh data=2,data=2", "argument --mesh: the axis data is given twice in 'data=2,data=2'"),
         ("--mode pmap", "argument --mode: invalid choice: 'pmap'"),
         ("--mode explicit", "--mode: explicit is of a mesh, and no --mesh is given"),

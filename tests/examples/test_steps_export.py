@@ -12,10 +12,10 @@ from jax.sharding import PartitionSpec as P
 from adjax.examples.digits import options as digits_options
 from adjax.examples.digits import train as digits_train
 from adjax.examples.digits.models import network
-from adjax.examples.text import options as text_options
-from adjax.examples.text import train as text_train
 from adjax.examples.parallel.mesh import entered, put
 from adjax.examples.parallel.options import MODES, mesh
+from adjax.examples.text import options as text_options
+from adjax.examples.text import train as text_train
 from adjax.examples.text.decoder import SPELLED
 from tests.conftest import DEVICES
 from tests.sharing import shared

@@ -87,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         DTYPES,
         "dtype of the layers, forward and backward; with a half-precision dtype, parameters, loss and optimizer "
         "stay in float32, and float16 scales the loss so that small cotangents survive",
+        axes=("data", "fsdp", "model"),
     )
     parser.add_argument("--remat", action="store_true", help="keep each layer's input only, and run it again backwards")
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="save states there, and go on from the last one")

@@ -107,7 +107,7 @@ def _tokens(on: Placement, x: Array) -> P:
 
 
 def _by_hand(on: Placement, layers: Layers) -> Layers:
-    """Layers that go through characters in blocks, which a compiler would cut across devices: each device has its own."""
+    """Layers that go through characters in blocks, which a compiler would lay across devices: each has its own."""
     run = partial(jax.shard_map, mesh=on.mesh)
 
     def attention(q: Array, k: Array, v: Array) -> Array:
@@ -115,10 +115,10 @@ def _by_hand(on: Placement, layers: Layers) -> Layers:
         return run(layers.split_attention, in_specs=heads, out_specs=heads)(q, k, v)
 
     def linear_cross_entropy(params: AffineParams, x: Array, labels: Array) -> Array:
-        tokens, columns = _tokens(on, x), AffineParams(on.spec(None, "model"), on.spec("model"))
+        tokens, columns = _tokens(on, x), (on.spec(None, "model"), on.spec("model"))
         own = partial(layers.linear_cross_entropy, axis_name="model" if "model" in on.mesh.shape else None)
         mean = lambda *of: lax.pmean(own(*of), [name for entry in tokens for name in _names(entry)])
-        return run(mean, in_specs=(columns, tokens, tokens), out_specs=P())(params, x, labels)
+        return run(mean, in_specs=(columns, tokens, tokens), out_specs=P())(tuple(params), x, labels)
 
     if "sequence" in on.mesh.shape:
         layers = layers._replace(attention=attention)
