@@ -66,7 +66,7 @@ def layers_on(on: Placement | None, layers: Layers, vocabulary: int) -> Layers:
         told = _with_layouts(on, layers) if on.mode == "explicit" else _laid_out(on, layers)
     else:
         told = _by_hand(on, layers) if on.mode == "explicit" else _laid_out(on, _by_hand(on, layers))
-    told = told._replace(part=partial(_split, on)) if on.mode != "shard_map" else told
+    told = told._replace(part=partial(_part, on)) if on.mode != "shard_map" else told
     told = told._replace(ready=partial(_ready, on, vocabulary))
     return told._replace(again=partial(jax.checkpoint, policy=_kept)) if "fsdp" in on.mesh.shape else told
 
@@ -96,8 +96,8 @@ def _with_layouts(on: Placement, layers: Layers) -> Layers:
     )
 
 
-def _split(on: Placement, ids: Array) -> Array:
-    """Where they lie."""
+def _part(on: Placement, ids: Array) -> Array:
+    """The characters, laid out as the devices along `sequence` have them."""
     return on.laid_out(ids, _tokens(on, ids)) if "sequence" in on.mesh.shape else ids
 
 
@@ -135,6 +135,7 @@ def _spelled_out(on: Placement, layers: Layers) -> Layers:
 
 
 def _own_characters(on: Placement, layers: Layers) -> Layers:
+    """Those of the device, at their places in the example."""
 
     def part(ids: Array) -> Array:
         t = ids.shape[1] // on.size("sequence")
@@ -147,6 +148,7 @@ def _own_characters(on: Placement, layers: Layers) -> Layers:
 
 
 def _own_features(layers: Layers) -> Layers:
+    """Those of the device; between two halves of a block it has the sum of all."""
 
     def embed(table: Array, ids: Array) -> Array:
         first = len(table) * lax.axis_index("model")
