@@ -9,10 +9,11 @@ import gc
 import os
 import zlib
 
-from tests.sharing import ours
+from tests.sharing import ALL, LATER, ours
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")                     # the tests are about meaning, not about speed
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+if LATER or not ALL:                                              # see `LATER_ALONE`
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 import jax
 import numpy as np

@@ -15,7 +15,7 @@ from ..adjoint.undecorated import equations
 from .certificate import Finding, Row, Verdict, is_waived
 from .compare import Error, compare
 from .probes import Domain, Numbers, cotangents, widened
-from .stage import ULPS, Pair, Result, Stage, distance, largest, rounded
+from .stage import Pair, Result, Stage, distance, largest, rounded
 from .subject import Arrays, Leaf, Subject
 
 SHARP = 128.0       # how many noise floors the twin may be off: reorderings of sums stay far below
@@ -156,25 +156,25 @@ class Prover:
         floors = self.sharp.floors((active, passive, u), pair.plain, moves, self.typical)
         yield self._against(pair.rule, pair.plain, floors, SHARP, u, "" if self.why_no_twin else "float64")
         if self.user is not self.sharp and not self.sharp_only:
-            yield self._in_user_dtype((active, passive, u), pair.plain, moves)
+            yield self._in_user_dtype((active, passive, u), pair.plain, moves, floors)
 
     def _in_user_dtype(
-        self, operands: tuple[Numbers, Arrays, Numbers], truth: Result, moves: Result
+        self, operands: tuple[Numbers, Arrays, Numbers], truth: Result, moves: Result, floors: Result
     ) -> tuple[list[Error], list[Error]]:
         """Against the twin, whose distance from the reference in the user's dtype is the noise floor here."""
         pair, eps = self.user.both(*operands), self.user.resolution
         half = eps > 1e-4
-        coarser = (FLOAT32 if half else eps) / self.sharp.resolution
-        quiet = (*[0.0] * len(truth.y), *self.sharp.quiet(operands, self.typical))
+        coarser = (FLOAT32 if half else eps) / self.sharp.resolution / 4.0
         known, here = [], []
-        for plain, wide, move, least in zip(
-            (*pair.plain.y, *pair.plain.g), (*truth.y, *truth.g), (*moves.y, *moves.g), quiet, strict=True
-        ):
+        for plain, wide, move, floor in zip(
+            (*pair.plain.y, *pair.plain.g), (*truth.y, *truth.g), (*moves.y, *moves.g), (*floors.y, *floors.g),
+            strict=True,
+        ):  # fmt: skip
             measured = distance(plain, wide)
             another = not half and largest(measured) > 0.3 * largest(wide)             # other random bits in float64
             known.append(plain if another else np.where(np.isfinite(plain), wide, np.nan))
             entries = np.maximum(0.0 if another else measured, eps * np.abs(wide))
-            beside = coarser * max(largest(move) / ULPS, least)                     # a float32 sum's, in half precision
+            beside = coarser * max(largest(move), float(floor))                     # a float32 sum's, in half precision
             leaf = max(largest(entries), beside)
             here.append(_rowwise(np.maximum(entries, beside), leaf) if half else np.asarray(leaf))
         k = len(truth.y)

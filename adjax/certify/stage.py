@@ -210,26 +210,16 @@ class Stage:
 
         Args:
             operands, at, moves: as of `moves`, and its result.
-            typical: as of `quiet`.
-        """
-        eps, quiet = self.resolution, self.quiet(operands, typical)
-        outputs = [max(largest(m), eps * largest(y)) for m, y in zip(moves.y, at.y, strict=True)]
-        cotangents = [max(largest(m), eps * largest(g), q) for m, g, q in zip(moves.g, at.g, quiet, strict=True)]
-        return Result(tuple(map(np.asarray, outputs)), (), tuple(map(np.asarray, cotangents)))
-
-    def quiet(
-        self, operands: tuple[Sequence[Any], Sequence[Any], Sequence[Any]], typical: Sequence[float]
-    ) -> list[float]:
-        """The noise floor of cotangents that vanish.
-
-        Args:
-            operands: active, passive, u.
             typical: the size of each argument's cotangent elsewhere. One that is small here, where probabilities are
                 saturated, still holds the rounding of its terms: a tenth of that size counts, more at large arguments.
         """
         active, _, u = operands
+        eps = self.resolution
         u_size, x_size = (max(map(largest, values), default=0.0) for values in (u, active))
-        return [self.resolution * u_size * max(1e-3, 0.1 * size * max(1.0, x_size)) for size in typical]
+        quiet = [eps * u_size * max(1e-3, 0.1 * size * max(1.0, x_size)) for size in typical]
+        outputs = [max(largest(m), eps * largest(y)) for m, y in zip(moves.y, at.y, strict=True)]
+        cotangents = [max(largest(m), eps * largest(g), q) for m, g, q in zip(moves.g, at.g, quiet, strict=True)]
+        return Result(tuple(map(np.asarray, outputs)), (), tuple(map(np.asarray, cotangents)))
 
     def _wide(self, active: Sequence[Any], passive: Sequence[Any], u: Sequence[Any]) -> tuple[Arrays, Arrays, Arrays]:
         """Operands without the rounding to the user's dtypes, which would undo a small perturbation."""
