@@ -12,12 +12,11 @@ from typing import TypeVar
 T = TypeVar("T")
 ALL = os.environ.get("ADJAX_TESTS") == "all"
 LATER = sys.version_info >= (3, 13)
-LATER_ALONE = "attention, bias for all queries"     # on jax 0.10, compiled quickly, its rounding is taken for a fault
 
 
 def ours(name: str) -> bool:
     """Whether this Python takes what has the name: 3.11 and 3.12 take one half, later ones the other."""
-    return ALL or (name == LATER_ALONE or zlib.crc32(name[::-1].encode()) % 2) == LATER
+    return ALL or zlib.crc32(name[::-1].encode()) % 2 == LATER
 
 
 def shared(cases: Iterable[T], name: Callable[[T], str] = lambda case: case.name) -> list[T]:  # type: ignore[attr-defined]
