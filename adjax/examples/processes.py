@@ -36,7 +36,7 @@ HEARTBEAT_S = 30                        # a process that is silent for so long i
 LOOK_S = 0.05                           # from one look at the processes to the next
 ADDRESS, COUNT, INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 LAUNCHER = "ADJAX_LAUNCHER"             # the process that started this one, and watches it
-RUNTIME = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ ")  # so begins what XLA logs
+RUNTIME = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^]]*\] ")  # so begins what XLA logs
 REASON = re.compile(r"absl::Status: (.+?)(?:\. |:?$)", re.MULTILINE)
 
 
@@ -136,10 +136,12 @@ def watch(arguments: Sequence[str], name: str) -> int:
     reason = REASON.search(logged)
     if status == -signal.SIGABRT and reason:
         print(f"{name}: another process is gone, or never came: {reason[1]}", file=sys.stderr)
+    elif status < 0:
+        first = RUNTIME.sub("", logged.partition("\n")[0])
+        after = f", after {first}" if first else ""
+        print(f"{name}: this process was ended by {signal.Signals(-status).name}{after}", file=sys.stderr)
     else:
         sys.stderr.write(logged)
-        if status < 0:
-            print(f"{name}: this process was ended by {signal.Signals(-status).name}", file=sys.stderr)
     return status if status >= 0 else 1
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax import Array, lax
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 from ..adjoint import is_inexact
 from ..adjoint.cotangent import varying
@@ -76,12 +76,11 @@ def count(f: Callable[..., Any], *args: Any) -> int:
     return _of_program(jax.make_jaxpr(f)(*args).jaxpr)
 
 
-def _of_program(program: Any, mesh: Any = None) -> int:
-    """On one device of the mesh of an enclosing `shard_map`."""
-    return sum(_of_equation(equation, mesh) for equation in program.eqns)
+def _of_program(program: Any) -> int:
+    return sum(map(_of_equation, program.eqns))
 
 
-def _of_equation(equation: Any, mesh: Any) -> int:
+def _of_equation(equation: Any) -> int:
     name, params = equation.primitive.name, equation.params
     size = lambda variables: sum(math.prod(v.aval.shape) for v in variables)
     if name == "dot_general":
@@ -94,26 +93,29 @@ def _of_equation(equation: Any, mesh: Any) -> int:
         floating = is_inexact(equation.invars[-1].aval)             # a loop's counter is none
         return floating * size(equation.outvars if name in ARITHMETIC else equation.invars[:1])
     if name == "cond":
-        return max(_of_program(_opened(branch), mesh) for branch in params["branches"])
+        return max(_of_program(_opened(branch)) for branch in params["branches"])
     if isinstance(params.get("fun"), LinearMap):                    # a lifted rule
-        return _of_map(params["fun"], [v.aval for v in equation.invars], mesh)
-    if name == "shard_map":
-        mesh = params["mesh"]
-    inner = sum(_of_program(program, mesh) for program in _programs(params))
+        return _of_map(params["fun"], [v.aval for v in equation.invars])
+    inner = sum(map(_of_program, _programs(params)))
     return inner * params["length"] if name == "scan" else inner
 
 
-def _of_map(f: LinearMap, types: Sequence[Any], mesh: Any) -> int:
-    """With operands of these types, on a mesh those of one device: `f` may name its axes."""
+def _of_map(f: LinearMap, types: Sequence[Any]) -> int:
+    """With operands of these types; in a `shard_map` those of one device, and `f` may name the axes of the mesh."""
     shapes = [jax.ShapeDtypeStruct(t.shape, t.dtype) for t in types]
+    mesh = next((t.sharding.mesh for t in types if t.sharding.mesh.manual_axes), None)
     if mesh is None:
         return count(f, *shapes)
+    outside = mesh.update_axis_types(dict.fromkeys(mesh.manual_axes, AxisType.Auto))
 
     def on_a_device(*operands: Array) -> tuple[()]:
         f(*(lax.pcast(x, tuple(varying(t)), to="varying") for x, t in zip(operands, types, strict=True)))
         return ()
 
-    return count(jax.shard_map(on_a_device, mesh=mesh, in_specs=PartitionSpec(), out_specs=()), *shapes)
+    whole, axes = PartitionSpec(), set(mesh.manual_axes)
+    with jax.sharding.use_abstract_mesh(outside):
+        own = jax.shard_map(on_a_device, mesh=outside, in_specs=whole, out_specs=(), axis_names=axes)
+        return count(own, *shapes)
 
 
 def _programs(params: Any) -> Iterator[Any]:

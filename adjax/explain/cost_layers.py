@@ -209,12 +209,13 @@ def _ring_attention(of: Sizes, decoder: Decoder, n: int) -> Layer:
     seen = scores * (decoder.bands + 1) / (2 * decoder.bands)       # of its own block
     shift = _collectives("collective-permute", n, 2 * of.c * x * visits, "sequence")    # of K and V
     home = _collectives("collective-permute", n, 2 * WIDE * x * n, "sequence")          # of dK and dV
-    forward = Pass(visits * (4 * scores * of.e + 6 * scores + x + 3 * rows + 3 * x + 10 * rows),
-                   visits * (4 * of.c * x + there * scores), shift, True)
+    merged = 3 * x + 10 * rows                                      # a visit's O and rows with those before
+    forward = Pass(visits * (4 * scores * of.e + 6 * scores + x + 3 * rows + merged),
+                   visits * (4 * of.c * x + there * scores), shift, True)               # S, O
     means = Pass((seen + visits * scores) * (4 * of.e + 8), n * 4 * of.c * x + mean * (seen + visits * scores), shift,
                  True)                                                                  # S, dA
     backward = Pass(visits * (10 * scores * of.e + 8 * scores + 3 * x), visits * (7 * of.c * x + 4 * WIDE * x
-                    + back * scores), shift + home, True)
+                    + back * scores), shift + home, True)                               # S, dA, dQ, dK, dV
     live = 8 * of.c * x + 5 * WIDE * x                              # with guests, and dQ, dK, dV, two on their way
     return own._replace(forward=own.forward.plus(forward), backward=own.backward.plus(means).plus(backward), live=live)
 

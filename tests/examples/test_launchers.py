@@ -154,6 +154,8 @@ F1125 23:28:43.227365    1215 client.h:86] Terminating process. absl::Status: UN
         (f"{GIVES_UP}{NAME}: the loss is no number\n", "exit 1", 1, f"{NAME}: the loss is no number\n"),
         (GIVES_UP, "exit 1", 1, GIVES_UP),
         ("", "kill -KILL $$", 1, f"{NAME}: this process was ended by SIGKILL\n"),
+        ("E1126 01:34:55.867951   18325 add_port.cc:83] Failed to add port\nat length\n", "kill -SEGV $$", 1,
+         f"{NAME}: this process was ended by SIGSEGV, after Failed to add port\n"),
     ],
 )  # fmt: skip
 def test_what_xla_logs_is_made_one_line(monkeypatch, capfd, tmp_path, said, end, status, told):

@@ -66,6 +66,11 @@ def test_a_network_that_does_not_divide_is_refused(capsys, options, said):
     assert said in misuse(capsys, "text", *options.split())
 
 
+def test_images_are_no_sequences(capsys):
+    said = misuse(capsys, "digits", "--mesh", "sequence=2")
+    assert "there is no axis 'sequence', only data, fsdp, model (see" in said
+
+
 def test_micro_batches_make_the_gradient_of_the_batch(rng):
     """In float64, where nothing is lost; a wrong weight of a part would show."""
     loss = lambda W, X: jnp.mean(jnp.sin(X @ W) ** 2)

@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import adjax
 from adjax import AffineParams, ConvParams, NormParams, explain, saved_residuals
 from adjax.__main__ import main
 from adjax.explain.cost import count
+from tests.conftest import DEVICES
 
 F32 = jnp.float32
 
@@ -96,6 +99,19 @@ def test_flops_of_affine():
     n, d, p = 8, 3, 5
     assert cost.forward_flops == 2 * n * d * p + n * p
     assert n * p <= cost.backward_flops - 4 * n * d * p <= 2 * n * p
+
+
+@pytest.mark.skipif(jax.device_count() < DEVICES, reason=f"needs {DEVICES} devices")
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("axes", [{"a", "b"}, {"b"}], ids=["all axes", "one axis"])
+def test_flops_of_a_rule_in_a_shard_map_are_those_of_a_device(kind, axes):
+    """In a loop, whose carry varies over the mesh."""
+    mesh, over_b = jax.make_mesh((2, 4), ("a", "b"), axis_types=(kind,) * 2), P("b")
+    step = lambda y, _: (adjax.affine((jnp.ones((6, 6), F32), None), y), None)
+    f = lambda x: jax.lax.scan(step, x, None, length=3)[0]
+    f = jax.shard_map(f, mesh=mesh, in_specs=over_b, out_specs=over_b, axis_names=axes)
+    x = jax.ShapeDtypeStruct((8, 6), F32, sharding=NamedSharding(mesh, over_b))
+    assert count(f, x) == 3 * 2 * (8 // 4) * 6 * 6
 
 
 def test_flops_of_loops_branches_and_convolutions():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from functools import partial
 from typing import Protocol
 
@@ -50,10 +49,9 @@ class MeshOptions(Protocol):
 
 
 def add_arguments(
-    parser: argparse.ArgumentParser, dtypes: tuple[str, ...], dtype_help: str, axes: Iterable[str] = tuple(AXES)
+    parser: argparse.ArgumentParser, dtypes: tuple[str, ...], dtype_help: str, axes: tuple[str, ...] = tuple(AXES)
 ) -> None:
     """Declare them with their meanings, bounds and defaults, and with the axes that a program has."""
-    axes = tuple(axes)
     parser.add_argument(
         "--dtype",
         type=dtype_name,
